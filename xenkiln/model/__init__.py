@@ -1,0 +1,1 @@
+"""Recipes and records as typed, frozen data."""
