@@ -1,0 +1,58 @@
+"""What every test can ask for: stand-ins for real tools, and the rules of the markers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail where root is missing: a skipped test would look like a passed one."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.fail('this test needs root: run `sudo scripts/env pytest -m "root or network"`', pytrace=False)
+
+
+@dataclass(frozen=True)
+class FakeTool:
+    """An executable that stands in for a real tool and writes down how it was called."""
+
+    path: Path
+    log: Path
+
+    @property
+    def calls(self) -> list[list[str]]:
+        """The arguments of every call so far, without the command's own name, oldest first."""
+        if not self.log.exists():
+            return []
+        fields = self.log.read_bytes().decode(errors="surrogateescape").split("\0")[:-1]
+        calls = []
+        while fields:
+            count = int(fields[0])
+            calls.append(fields[1 : count + 1])
+            del fields[: count + 1]
+        return calls
+
+
+FakeToolMaker = Callable[..., FakeTool]
+
+
+@pytest.fixture
+def fake_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeToolMaker:
+    """Return make(name, body=""): puts a shell script of that name first on PATH and returns its FakeTool."""
+    folder = tmp_path / "fake-tools"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+    def make(name: str, body: str = "") -> FakeTool:
+        tool = FakeTool(path=folder / name, log=folder / f".{name}.calls")
+        # A count before each call keeps empty arguments and newlines apart; one write each keeps calls whole.
+        record = f"printf '%s\\0' \"$#\" \"$@\" >>'{tool.log}'"
+        tool.path.write_text(f"#!/bin/sh\n{record}\n{body}\n", encoding="utf-8")
+        tool.path.chmod(0o755)
+        return tool
+
+    return make
