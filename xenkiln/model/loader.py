@@ -1,0 +1,112 @@
+"""From recipes/images/NAME.yaml to a typed recipe, or to every problem in it at once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from xenkiln.errors import Problem, RecipeError
+from xenkiln.model.document import Document, FieldPath, name_field, read_document
+from xenkiln.model.image import ImageRecipe
+from xenkiln.model.references import check_host_files, check_names, check_references
+from xenkiln.model.wording import list_problems
+
+_FILE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+RESERVED_NAMES = frozenset({"all"})
+"""`build:all` means every recipe."""
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """A recipe that was found right: its name, its file as the user is shown it, and the recipe itself."""
+
+    name: str
+    file: str
+    path: Path
+    recipe: ImageRecipe
+    document: Document
+
+    def line_of(self, path: FieldPath) -> int:
+        """The line of a field, or of the section it would be in: `("domain", "memory_mib")`."""
+        return self.document.line_of(path)
+
+
+def load_image(path: Path) -> LoadedImage:
+    """Read and check one recipe.
+
+    Raises RecipeError with every problem of the file: YAML, unknown and missing keys, values, names of
+    families and ramdisk makers, files that it refers to.
+    """
+    file = name_file(path)
+    document = read_document(path, file)
+    name = path.name.removesuffix(".yaml")
+    problems = [*_check_name(name, file), *document.problems]
+    recipe = None
+    if document.value is None and not document.problems:
+        problems.append(Problem(file, 0, "", "is empty: a recipe begins with summary, family and release"))
+    elif not isinstance(document.value, dict):
+        if not document.problems:
+            problems.append(
+                Problem(file, 1, "", "a recipe is made of keys and values, such as 'family: debian'")
+            )
+    else:
+        recipe, faults = _validate(document)
+        problems += [*faults, *check_names(document), *check_references(document, path.parent)]
+    if problems or recipe is None:
+        raise RecipeError(sorted(problems, key=lambda problem: problem.line))
+    return LoadedImage(name, file, path, recipe, document)
+
+
+def load_images(folder: Path) -> tuple[dict[str, LoadedImage], dict[str, RecipeError]]:
+    """Every recipe of a folder by name: the right ones, and what is wrong with the others.
+
+    *.lock.yaml and hidden files are not recipes.
+    """
+    loaded: dict[str, LoadedImage] = {}
+    broken: dict[str, RecipeError] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        if path.name.startswith(".") or path.name.endswith(".lock.yaml"):
+            continue
+        name = path.name.removesuffix(".yaml")
+        try:
+            loaded[name] = load_image(path)
+        except RecipeError as error:
+            broken[name] = error
+    return loaded, broken
+
+
+def problem_at(loaded: LoadedImage, path: FieldPath, fact: str) -> Problem:
+    """A problem that a later check found in a recipe, with its line."""
+    return Problem(loaded.file, loaded.line_of(path), name_field(path), fact)
+
+
+def list_missing_keys(loaded: LoadedImage) -> list[Problem]:
+    """Key files that the recipe names by absolute path, that a build needs, and that this host lacks."""
+    if loaded.recipe.packages.signatures == "not checked":
+        return []
+    return check_host_files(loaded.document)
+
+
+def name_file(path: Path) -> str:
+    """A file as messages name it: relative to the current folder where it is below it."""
+    absolute, here = path.absolute(), Path.cwd()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
+
+
+def _check_name(name: str, file: str) -> list[Problem]:
+    if name in RESERVED_NAMES:
+        return [Problem(file, 0, "", f"'{name}' means every recipe and cannot be the name of one")]
+    if not _FILE_NAME.fullmatch(name):
+        wanted = "lower-case letters, digits, '.', '_' and '-', starting with a letter or digit"
+        return [Problem(file, 0, "", f"the file's name is the recipe's name, and may hold {wanted}")]
+    return []
+
+
+def _validate(document: Document) -> tuple[ImageRecipe | None, list[Problem]]:
+    try:
+        return ImageRecipe.model_validate(document.value), []
+    except ValidationError as error:
+        return None, list_problems(error, document, ImageRecipe)
