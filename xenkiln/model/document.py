@@ -23,6 +23,8 @@ ALIASES_LIMIT = 100
 _PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _RESOLVER = Resolver()
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
+# What YAML refuses, and the line breaks by which it counts other lines than most editors.
+_UNSEEN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]|\r(?!\n)")
 _TRUTH = {"true": True, "false": False}
 
 
@@ -113,6 +115,10 @@ def read_document(path: Path, file: str) -> Document:
 
 
 def _read_text(text: str, document: Document) -> None:
+    if odd := _UNSEEN.search(text):
+        line = text.count("\n", 0, odd.start()) + 1
+        document.report(line, f"holds a control character or unusual line break ({odd[0]!a}): remove it")
+        return
     builder = _Builder(document)
     try:
         for event in yaml.parse(text, Loader=_PARSER):
@@ -121,15 +127,10 @@ def _read_text(text: str, document: Document) -> None:
                 return
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 0
+        line = min(mark.line, text.count("\n")) + 1 if mark else 0
         document.report(line, _say_syntax(error, text.split("\n"), line))
-    except (yaml.YAMLError, ValueError, OverflowError):
-        line = next((n for n, part in enumerate(text.split("\n"), 1) if not _is_printable(part)), 0)
-        document.report(line, "holds a control character")
-
-
-def _is_printable(line: str) -> bool:
-    return all(character.isprintable() or character in "\t\r\x85\u2028\u2029\ufeff\xa0" for character in line)
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        document.report(0, f"is not valid YAML: {error}")
 
 
 def _say_syntax(error: yaml.MarkedYAMLError, lines: list[str], line: int) -> str:
@@ -146,6 +147,8 @@ def _say_syntax(error: yaml.MarkedYAMLError, lines: list[str], line: int) -> str
         return "a value starts with a character that means something to YAML (@, `, %): put it in quotes"
     if "expected key" in problem or "expected ':'" in problem:
         return "the indentation does not fit the lines above, or a ':' is missing"
+    if error.context_mark and ("quoted scalar" in str(error.context) or "flow" in str(error.context)):
+        return f"the quote or bracket that line {error.context_mark.line + 1} opens is not closed"
     context = f"{error.context}: " if error.context else ""
     return f"is not valid YAML: {context}{problem}"
 
@@ -207,6 +210,7 @@ class _Builder:
         path = (*frame.path, key)
         if key == "<<":
             self.document.report(line, "merge keys (<<) are not allowed in a recipe", frame.path)
+            frame.dropped = True
         if isinstance(frame.items, dict) and key in frame.items:
             first = self.document.places[path].line
             self.document.report(line, f"the same key is on line {first}; keep one of the two", path)

@@ -54,7 +54,10 @@ def load_image(path: Path) -> LoadedImage:
             )
     else:
         recipe, faults = _validate(document)
-        problems += [*faults, *check_names(document), *check_references(document, path.parent)]
+        names = check_names(document)
+        named = {problem.field for problem in names}
+        problems += [*names, *(fault for fault in faults if fault.field not in named)]
+        problems += check_references(document, path.parent)
     if problems or recipe is None:
         raise RecipeError(sorted(problems, key=lambda problem: problem.line))
     return LoadedImage(name, file, path, recipe, document)

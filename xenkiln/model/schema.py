@@ -32,8 +32,9 @@ def list_fields() -> dict[str, str]:
     for path in list_sections(ImageRecipe):
         section = find_section(ImageRecipe, path)
         for name, field in section.model_fields.items() if section else ():
-            default = "required" if field.is_required() else _render_default(field.get_default(call_default_factory=True))
-            fields[_name_field((*path, name))] = default
+            default = field.get_default(call_default_factory=True)
+            left_out = "required" if field.is_required() else _render_default(default)
+            fields[_name_field((*path, name))] = left_out
     return fields
 
 

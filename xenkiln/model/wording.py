@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 SHOWN_CHARACTERS = 40
-UNSHOWN = frozenset({"hash", "password_hash", "ssh_keys", "content", "variables"})
+UNSHOWN = frozenset({"root_password", "password_hash", "ssh_keys", "content", "variables"})
 """Fields whose value is never repeated in a message: someone may have put a secret there by mistake."""
 
 _WANTED = {
@@ -26,7 +26,7 @@ _WANTED = {
     "int_from_float": "a whole number",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
-    "tuple_type": "a list: lines that start with '- ', or [a, b]",
+    "tuple_type": "a list, as lines that start with '- ' or as [a, b]",
     "model_type": "a section of keys and values",
     "model_attributes_type": "a section of keys and values",
     "dict_type": "a section of keys and values",
@@ -101,7 +101,7 @@ def _say(detail: ErrorDetails, path: FieldPath) -> str:
     if kind == "value_error":
         return str(context["error"])
     if kind == "string_pattern_mismatch":
-        return f"{shown} is not {SHAPES.get(context['pattern'], 'of the form ' + context['pattern'])}"
+        return f"{shown} does not fit; wanted: {SHAPES[context['pattern']]}"
     if kind == "literal_error":
         return _say_choice(given, shown, str(context["expected"]))
     if kind == "greater_than_equal":
@@ -137,7 +137,7 @@ def _say_type(given: object, shown: str, wanted: str) -> str:
         return f"{_say_bite(given, shown)}; {wanted} in plain digits is wanted"
     if wanted == "a whole number" and isinstance(given, str) and given.isdecimal():
         return "is text because of its quotes; write the number without them"
-    return f"{wanted} is wanted, not {shown}"
+    return f"{shown} does not fit; wanted: {wanted}"
 
 
 def _say_bite(given: object, shown: str) -> str:
@@ -168,6 +168,8 @@ def _show(given: object, path: FieldPath) -> str:
     if isinstance(given, bool):
         return str(given).lower()
     text = given.text if isinstance(given, Ambiguous) else str(given)
+    if "://" in text and "@" in text:
+        return "the value"  # a password in a URL
     if isinstance(given, str):
         text = repr(text)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

@@ -1,0 +1,114 @@
+"""Every wrong recipe in wrong/ is refused with exactly the text beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xenkiln.errors import RecipeError
+from xenkiln.model.loader import load_image, load_images
+
+HERE = Path(__file__).parent
+WRONG = sorted((HERE / "wrong").glob("*.yaml"))
+
+GOOD = """\
+summary: A good one
+family: debian
+release: bookworm
+disks: {root: {size_mib: 64}}
+packages: {}
+configure: {hostname: guest}
+ramdisk: {maker: mkinitramfs}
+"""
+
+
+@pytest.mark.usefixtures("fixed_modules")
+@pytest.mark.parametrize("path", WRONG, ids=lambda path: path.stem)
+def test_message_is_the_expected_one(path: Path, regenerate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(HERE)
+    with pytest.raises(RecipeError) as caught:
+        load_image(path)
+    text, golden = f"{caught.value}\n", path.with_suffix(".txt")
+    if regenerate:
+        golden.write_text(text, encoding="utf-8")
+    assert text == golden.read_text(encoding="utf-8")
+
+
+def test_no_expected_text_is_left_over() -> None:
+    assert {path.stem for path in (HERE / "wrong").glob("*.txt")} == {path.stem for path in WRONG}
+
+
+@pytest.mark.parametrize("path", WRONG, ids=lambda path: path.stem)
+def test_what_may_be_a_secret_is_not_repeated(path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_image(path)
+    assert "hunter2" not in str(caught.value)
+    assert "PRIVATE KEY" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("fixed_modules")
+def test_a_broken_recipe_blocks_only_itself(tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(GOOD)
+    (tmp_path / "bad.yaml").write_text(GOOD.replace("64", "6"))
+    (tmp_path / "Bad Name.yaml").write_text(GOOD)
+    (tmp_path / "good.lock.yaml").write_text("packages: []")
+    (tmp_path / ".#good.yaml").symlink_to("nowhere")
+    (tmp_path / "notes.txt").write_text("not a recipe")
+    loaded, broken = load_images(tmp_path)
+    assert list(loaded) == ["good"]
+    assert list(broken) == ["Bad Name", "bad"]
+    assert str(broken["bad"]) == f"{tmp_path}/bad.yaml:4: disks.root.size_mib: 6 is too small: 8 at least"
+
+
+@pytest.mark.usefixtures("fixed_modules")
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"summary: x\nfamily: \xff\n", ":2: is not UTF-8 text"),
+        (b"x: " + b"y" * (1 << 20), ": is larger than 1 MiB: not a recipe"),
+        (
+            b"\xef\xbb\xbf" + GOOD.replace("64", "6").encode(),
+            ":4: disks.root.size_mib: 6 is too small: 8 at least",
+        ),
+        (
+            GOOD.replace("64", "6").replace("\n", "\r\n").encode(),
+            ":4: disks.root.size_mib: 6 is too small: 8 at least",
+        ),
+    ],
+    ids=["not UTF-8", "too large", "byte order mark", "CR LF"],
+)
+def test_unusual_bytes(tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(data)
+    with pytest.raises(RecipeError) as caught:
+        load_image(path)
+    assert str(caught.value) == f"{path}{message}"
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "folder.yaml").mkdir()
+    for name, message in (("folder", "is no file"), ("none", "there is no such file")):
+        with pytest.raises(RecipeError, match=message):
+            load_image(tmp_path / f"{name}.yaml")
+
+
+@pytest.mark.usefixtures("fixed_modules")
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    (tmp_path / "secret").write_text("secret")
+    (folder / "inside").write_text("text")
+    (folder / "out").symlink_to("../secret")
+    (folder / "in").symlink_to("inside")
+    (folder / "loop").symlink_to("loop")
+    entries = "".join(f"\n    - {{path: /{name}, source: {name}}}" for name in ("in", "out", "loop"))
+    recipe = GOOD.replace("{hostname: guest}", f"\n  hostname: guest\n  files:{entries}")
+    (folder / "x.yaml").write_text(recipe)
+    with pytest.raises(RecipeError) as caught:
+        load_image(folder / "x.yaml")
+    leads_out = "out is a link that leads out of the recipe's folder: put a copy there"
+    assert [str(problem).removeprefix(f"{folder}/") for problem in caught.value.problems] == [
+        f"x.yaml:10: configure.files[1].source: {leads_out}",
+        "x.yaml:11: configure.files[2].source: there is no file loop in the recipe's folder",
+    ]
