@@ -146,3 +146,14 @@ def test_no_file_speaks_of_the_machine_it_was_made_on(path: Path) -> None:
     text = path.read_bytes().decode(errors="replace")
     assert not MACHINE_PATH.search(text)
     assert path == Path(__file__) or not PACKAGE_INDEX.search(text), "pip is used as the host configures it"
+
+
+def test_every_form_of_import_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    module = tmp_path / "xenkiln/stages/seal.py"
+    module.parent.mkdir(parents=True)
+    module.write_text(
+        "import a.b as c\nfrom ..system.files import d\nfrom . import e\ndef f():\n    from xenkiln import model\n"
+    )
+    seen = ["a.b", "xenkiln.system.files.d", "xenkiln.stages.e", "xenkiln.model"]
+    assert sorted(list_imports(module)) == sorted(seen)

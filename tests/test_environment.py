@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import conftest
 import pytest
 from conftest import FakeTool, FakeToolMaker
 
@@ -61,7 +62,9 @@ def list_installs(apt: FakeTool) -> list[str]:
     return [call[-1] for call in apt.calls if "install" in call]
 
 
-def test_the_first_run_installs_and_the_second_is_silent(project: Path, apt: FakeTool, tmp_path: Path) -> None:
+def test_the_first_run_installs_and_the_second_is_silent(
+    project: Path, apt: FakeTool, tmp_path: Path
+) -> None:
     code, _, errors = run_env(project, "true")
     assert (code, list_installs(apt)) == (0, ["wanted-package"])
     assert "installing system packages: wanted-package" in errors
@@ -93,7 +96,9 @@ def test_a_tool_removed_later_is_brought_back(project: Path, apt: FakeTool) -> N
 
 def test_test_packages_are_for_tests_only(project: Path, apt: FakeTool, fake_tool: FakeToolMaker) -> None:
     fake_tool("wanted-tool")
-    (project / "scripts/packages.txt").write_text("linter /nowhere/linter test\nother /nowhere/other optional\n")
+    (project / "scripts/packages.txt").write_text(
+        "linter /nowhere/linter test\nother /nowhere/other optional\n"
+    )
     assert run_env(project, "true")[0] == 0
     assert list_installs(apt) == []
     code, _, errors = run_env(project, "echo", "pytest")
@@ -180,7 +185,11 @@ def test_a_machine_without_apt_is_told_the_tools(project: Path, tmp_path: Path) 
     for name in ("sh", "readlink", "cat", "mkdir", "date", "flock", "sort", "rm"):
         (tools / name).symlink_to(shutil.which(name) or "")
     result = subprocess.run(
-        [project / "scripts/env", "true"], env={"PATH": str(tools)}, capture_output=True, text=True, check=False
+        [project / "scripts/env", "true"],
+        env={"PATH": str(tools)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 1
     assert "no apt-get" in result.stderr
@@ -190,4 +199,24 @@ def test_a_machine_without_apt_is_told_the_tools(project: Path, tmp_path: Path) 
 def test_every_wanted_package_says_its_use() -> None:
     lines = (ROOT / "scripts/packages.txt").read_text().splitlines()
     entries = [line.split() for line in lines if line and not line.startswith("#")]
-    assert [entry for entry in entries if entry[2] not in {"build", "test", "optional"} or entry[3] != "#"] == []
+    assert [
+        entry for entry in entries if entry[2] not in {"build", "test", "optional"} or entry[3] != "#"
+    ] == []
+
+
+def test_a_fake_tool_remembers_arguments_exactly(fake_tool: FakeToolMaker) -> None:
+    tool = fake_tool("mkthing", 'echo "made $1"; exit 3')
+    result = subprocess.run(["mkthing", "", "two\nlines", "a 'quote'"], capture_output=True, check=False)
+    subprocess.run(["mkthing"], check=False, capture_output=True)
+    assert (result.returncode, result.stdout) == (3, b"made \n")
+    assert tool.calls == [["", "two\nlines", "a 'quote'"], []]
+
+
+def test_a_test_that_needs_root_fails_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class RootTest:
+        def get_closest_marker(self, name: str) -> bool:
+            return name == "root"
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(pytest.fail.Exception, match="needs root"):
+        conftest.pytest_runtest_setup(RootTest())  # type: ignore[arg-type]
