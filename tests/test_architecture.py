@@ -19,7 +19,7 @@ FLOORS = (
     {"", "errors"},
     {"model"},
     {"system"},
-    {"families", "installers", "configuration", "kernels", "ramdisks"},
+    {"families", "installers", "repositories", "configuration", "kernels", "ramdisks"},
     {"stages"},
     {"pipeline", "reporter"},
     {"tasks"},
@@ -152,8 +152,12 @@ def test_every_form_of_import_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     module = tmp_path / "xenkiln/stages/seal.py"
     module.parent.mkdir(parents=True)
-    module.write_text(
-        "import a.b as c\nfrom ..system.files import d\nfrom . import e\ndef f():\n    from xenkiln import model\n"
+    lines = (
+        "import a.b as c",
+        "from ..system.files import d",
+        "from . import e",
+        "if f: from xenkiln import model",
     )
+    module.write_text("\n".join(lines))
     seen = ["a.b", "xenkiln.system.files.d", "xenkiln.stages.e", "xenkiln.model"]
     assert sorted(list_imports(module)) == sorted(seen)
