@@ -66,7 +66,7 @@ def test_a_broken_recipe_blocks_only_itself(tmp_path: Path) -> None:
     ("data", "message"),
     [
         (b"summary: x\nfamily: \xff\n", ":2: is not UTF-8 text"),
-        (b"x: " + b"y" * (1 << 20), ": is larger than 1 MiB: not a recipe"),
+        (b"x: " + b"y" * (4 << 20), ": is larger than 4 MiB: not a recipe"),
         (
             b"\xef\xbb\xbf" + GOOD.replace("64", "6").encode(),
             ":4: disks.root.size_mib: 6 is too small: 8 at least",

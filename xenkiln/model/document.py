@@ -14,9 +14,9 @@ from xenkiln.errors import Problem
 FieldPath = tuple[str | int, ...]
 """Where a value is: ("disks", "extra", 0, "size_mib")."""
 
-BYTES_LIMIT = 1 << 20
+BYTES_LIMIT = 4 << 20
 DEPTH_LIMIT = 30
-VALUES_LIMIT = 20_000
+VALUES_LIMIT = 100_000
 ALIASES_LIMIT = 100
 """More than that is an attack (aliases of aliases of aliases) or a mistake."""
 
@@ -103,7 +103,7 @@ def read_document(path: Path, file: str) -> Document:
         document.report(0, f"cannot be read: {error.strerror}")
         return document
     if len(data) > BYTES_LIMIT:
-        document.report(0, "is larger than 1 MiB: not a recipe")
+        document.report(0, "is larger than 4 MiB: not a recipe")
         return document
     try:
         text = data.decode("utf-8-sig")
@@ -128,29 +128,32 @@ def _read_text(text: str, document: Document) -> None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = min(mark.line, text.count("\n")) + 1 if mark else 0
-        document.report(line, _say_syntax(error, text.split("\n"), line))
+        document.report(*_say_syntax(error, text.split("\n"), line))
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         document.report(0, f"is not valid YAML: {error}")
 
 
-def _say_syntax(error: yaml.MarkedYAMLError, lines: list[str], line: int) -> str:
-    """The parser's complaint, in plain words where it is one of the usual slips."""
+def _say_syntax(error: yaml.MarkedYAMLError, lines: list[str], line: int) -> tuple[int, str]:
+    """The line to look at and the parser's complaint, in plain words where it is one of the usual slips."""
     here = lines[line - 1] if 0 < line <= len(lines) else ""
     problem = error.problem or ""
     if "\t" in here[: len(here) - len(here.lstrip())] or (
         "cannot start any token" in problem and "\t" in here
     ):
-        return "a tab: YAML is indented by spaces only"
+        return line, "a tab: YAML is indented by spaces only"
     if "mapping values are not allowed" in problem:
-        return 'a second ":" in one value: put the value in quotes, or check the indentation'
+        return line, 'a second ":" in one value: put the value in quotes, or check the indentation'
     if "cannot start any token" in problem:
-        return "a value starts with a character that means something to YAML (@, `, %): put it in quotes"
+        return (
+            line,
+            "a value starts with a character that means something to YAML (@, `, %): put it in quotes",
+        )
     if "expected key" in problem or "expected ':'" in problem:
-        return "the indentation does not fit the lines above, or a ':' is missing"
-    if error.context_mark and ("quoted scalar" in str(error.context) or "flow" in str(error.context)):
-        return f"the quote or bracket that line {error.context_mark.line + 1} opens is not closed"
+        return line, "the indentation does not fit the lines above, or a ':' is missing"
+    if error.context_mark and re.search(r"quoted scalar|flow (sequence|mapping)", str(error.context)):
+        return error.context_mark.line + 1, "a quote or bracket that opens here is not closed"
     context = f"{error.context}: " if error.context else ""
-    return f"is not valid YAML: {context}{problem}"
+    return line, f"is not valid YAML: {context}{problem}"
 
 
 class _Builder:

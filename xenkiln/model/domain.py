@@ -24,6 +24,10 @@ Fingerprint = Annotated[
     match_shape(r"^SHA256:[A-Za-z0-9+/]{43}=?$", "a fingerprint as ssh-keygen -l prints it: SHA256:..."),
 ]
 VolumeGroup = Annotated[str, match_shape(r"^[A-Za-z0-9+_][A-Za-z0-9+_.-]*$", "a volume group's name")]
+FileName = Annotated[
+    str,
+    match_shape(r"^[A-Za-z0-9][A-Za-z0-9._+@-]*$", "a file's name of letters, digits and . _ + @ -"),
+]
 
 
 class Vif(Section):
@@ -36,8 +40,9 @@ class Vif(Section):
 class Domain(Section):
     """The Xen domain: written as xl.cfg and as the classic xm file.
 
-    `directory` is where the image lies on the Xen host; `kernel` and `ramdisk` name files there that
-    are used in place of the ones beside the image. weight is 1..65535 (the credit scheduler's field
+    `directory` is where the image lies on the Xen host, `root_file` what its root disk is called there.
+    `kernel` and `ramdisk` below `directory` are names for the image's own, anywhere else they are files
+    that the Xen host already has. weight is 1..65535 (the credit scheduler's field
     is 16 bits wide), cap a percentage of one cpu, 0 for none.
     """
 
@@ -52,6 +57,7 @@ class Domain(Section):
     kernel: PlainPath | None = None
     ramdisk: PlainPath | None = None
     directory: PlainPath | None = None
+    root_file: FileName | None = None
     on_poweroff: Action = "destroy"
     on_reboot: Action = "restart"
     on_crash: Action = "destroy"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from xenkiln.errors import Problem
@@ -24,8 +26,8 @@ REFERENCES: dict[tuple[str, ...], str] = {
 }
 """Field (EACH for a list's index) -> what it names: a test holds this against the model."""
 
-ROOMS: dict[tuple[str, ...], str] = {("family",): "families", ("ramdisk", "maker"): "ramdisks"}
-"""Field -> the folder of xenkiln whose modules it chooses from."""
+ROOMS = {("family",): ("families", "INSTALLER"), ("ramdisk", "maker"): ("ramdisks", "FRONT_ENDS")}
+"""Field -> the folder of xenkiln whose modules it chooses from, and the name that such a module defines."""
 
 _KEY_PACKAGES = {
     "/usr/share/distribution-gpg-keys/": "distribution-gpg-keys",
@@ -58,22 +60,24 @@ def check_host_files(document: Document) -> list[Problem]:
 def check_names(document: Document) -> list[Problem]:
     """Hold the names of families and ramdisk makers against the modules there are."""
     problems = []
-    for path, room in ROOMS.items():
+    for path, (room, mark) in ROOMS.items():
         place = document.places.get(path)
-        known = list_modules(room)
+        known = list_modules(room, mark)
         if place and place.text and place.text not in known:
             fact = f"there is no '{place.text}' in xenkiln/{room}{suggest(place.text, known)}"
             problems.append(Problem(document.file, place.line, name_field(path), fact))
     return problems
 
 
-def list_modules(room: str) -> list[str]:
-    """The names that a folder of xenkiln offers; contract.py is no offer. Imports none of them."""
+@cache
+def list_modules(room: str, mark: str) -> list[str]:
+    """The modules of a folder of xenkiln that define `mark`, in order; what they share lies beside them.
+
+    Read as text: importing them all would cost more than a build that has nothing to do.
+    """
     folder = Path(__file__).parent.parent / room
     return sorted(
-        module.stem
-        for module in folder.glob("*.py")
-        if module.stem != "contract" and not module.stem.startswith("_")
+        path.stem for path in folder.glob("*.py") if f"\n{mark} =" in path.read_text(encoding="utf-8")
     )
 
 
