@@ -1,0 +1,216 @@
+"""domain:NAME: the Xen domain's configuration, for xl and as the classic file of xm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import get_args
+
+from xenkiln.errors import BuildError, RecipeError, XenkilnError
+from xenkiln.families.contract import Guest, load_family
+from xenkiln.model.domain import Domain, Vif
+from xenkiln.model.domain_check import Kind, check_config
+from xenkiln.model.domain_config import quote_text
+from xenkiln.model.fields import find_repeated
+from xenkiln.model.image import Disks
+from xenkiln.model.loader import LoadedImage
+from xenkiln.system.execution import Context
+from xenkiln.system.files import partial_path
+from xenkiln.system.layout import Paths
+from xenkiln.system.steps import Do, Finish, Step
+from xenkiln.system.templates import render_template
+
+SUMMARY = "write the Xen domain's configuration, for xl and for xm"
+NEEDS = ()
+DEFAULT_DIRECTORY = "/var/lib/xen/images"
+DEFAULT_WEIGHT = 256
+
+
+@dataclass(frozen=True)
+class HostFile:
+    """A file of the image and its place on the Xen host.
+
+    source: its name beside the image, None for what the host has of its own; device: what the guest
+    sees it as, "" for kernel and ramdisk.
+    """
+
+    source: str | None
+    path: str
+    device: str = ""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that the configuration says; `arguments` is what the family's kernel needs on its command line."""
+
+    name: str
+    domain: Domain
+    root_device: str
+    disks: tuple[HostFile, ...]
+    arguments: str
+
+
+def slice_recipe(loaded: LoadedImage) -> Inputs:
+    """The domain section, and of the others just what ends up in the configuration."""
+    recipe = loaded.recipe
+    root_device = f"/dev/{recipe.disks.root.device}"
+    guest = Guest(recipe.family, recipe.release, recipe.arch, recipe.disks, recipe.kernel, recipe.configure,
+                  recipe.configure.console, root_device)  # fmt: skip
+    arguments = load_family(recipe.family).get_kernel_arguments(guest, recipe.domain)
+    group = recipe.deploy.volume_group if recipe.deploy else None
+    return Inputs(loaded.name, recipe.domain, root_device,
+                  place_disks(loaded.name, recipe.disks, recipe.domain, group), arguments)  # fmt: skip
+
+
+def place_disks(name: str, disks: Disks, domain: Domain, volume_group: str | None) -> tuple[HostFile, ...]:
+    """Each disk's file and its place on the Xen host: in the image's folder, or a logical volume."""
+    wanted = [("root", disks.root.device, domain.root_file)]
+    wanted += [("swap", disks.swap.device, None)] if disks.swap else []
+    wanted += [(disk.name, disk.device, None) for disk in disks.extra]
+    placed = []
+    for role, device, file in wanted:
+        path = f"{get_directory(name, domain)}/{file or f'{role}.img'}"
+        if volume_group:
+            path = f"/dev/{volume_group}/{name}-{role}"
+        placed.append(HostFile(f"{role}.img", path, device))
+    return tuple(placed)
+
+
+def get_directory(name: str, domain: Domain) -> str:
+    """Where the image lies on the Xen host."""
+    return domain.directory or f"{DEFAULT_DIRECTORY}/{name}"
+
+
+def place_boot_files(inputs: Inputs) -> tuple[HostFile, ...]:
+    """Kernel and ramdisk on the Xen host; none where pygrub finds them in the image."""
+    domain = inputs.domain
+    if domain.boot == "pygrub":
+        return ()
+    folder = PurePosixPath(get_directory(inputs.name, domain))
+    placed = []
+    for source, path in (("vmlinuz", domain.kernel), ("initrd.img", domain.ramdisk)):
+        place = PurePosixPath(path) if path else folder / source
+        placed.append(HostFile(source if place.parent == folder else None, str(place)))
+    return tuple(placed)
+
+
+def list_kinds(domain: Domain) -> tuple[Kind, ...]:
+    """The toolstacks that this domain can be described to: xm is older than pvh."""
+    return get_args(Kind) if domain.type == "pv" else ("xl",)
+
+
+def list_outputs(inputs: Inputs, paths: Paths) -> list[Path]:
+    """One file for each toolstack."""
+    return [config_path(paths, kind) for kind in list_kinds(inputs.domain)]
+
+
+def config_path(paths: Paths, kind: Kind) -> Path:
+    """The configuration for one toolstack, beside the image."""
+    return paths.images / f"{paths.name}.{kind}.cfg"
+
+
+def list_references(inputs: Inputs, paths: Paths) -> list[Path]:
+    """None."""
+    return []
+
+
+def find_problems(inputs: Inputs, paths: Paths) -> list[XenkilnError]:
+    """Values that no toolstack could read back, and files that would share one place."""
+    places = [file.path for file in (*inputs.disks, *place_boot_files(inputs))]
+    problems: list[XenkilnError] = [
+        BuildError(
+            f"two files of the image would be {place} on the Xen host",
+            place=f"{inputs.name}: domain",
+            next_step="give domain.root_file, kernel and ramdisk names of their own",
+        )
+        for place in find_repeated(places)
+    ]
+    try:
+        for kind in list_kinds(inputs.domain):
+            render_config(inputs, kind)
+    except XenkilnError as error:
+        problems.append(error)
+    return problems
+
+
+def make_steps(inputs: Inputs, paths: Paths) -> list[Step]:
+    """Render, check, write."""
+    outputs = list_outputs(inputs, paths)
+
+    def write(context: Context) -> None:
+        for kind in get_args(Kind):
+            config_path(paths, kind).unlink(missing_ok=True)  # of a domain that was pv before it was pvh
+        for kind in list_kinds(inputs.domain):
+            partial_path(config_path(paths, kind)).write_text(render_config(inputs, kind), encoding="ascii")
+        domain = inputs.domain
+        context.summary = f"{domain.type}, {domain.memory_mib} MiB, {domain.vcpus} vcpus"
+
+    return [
+        Do("render and check the domain's configuration", write, writes=tuple(map(partial_path, outputs))),
+        *map(Finish, outputs),
+    ]
+
+
+def render_config(inputs: Inputs, kind: Kind) -> str:
+    """The configuration as text.
+
+    Raises BuildError for a value that cannot be written, RecipeError for one that Xen would not take.
+    """
+    values = _collect_values(inputs, kind)
+    text = render_template(f"domain/{kind}.cfg.j2", values)
+    if problems := check_config(text, kind, place=f"{inputs.name}.{kind}.cfg"):
+        raise RecipeError(problems)
+    return text
+
+
+def _collect_values(inputs: Inputs, kind: Kind) -> dict[str, object]:
+    """What the templates say, every text in its quotes."""
+    domain = inputs.domain
+    boot = [file.path for file in place_boot_files(inputs)] or ["", ""]
+    pygrub = domain.boot == "pygrub"
+    # pygrub takes root= from the image's own menu, and adds what we give to that line.
+    root = domain.root if pygrub else domain.root or f"{inputs.root_device} ro"
+    extra = [domain.extra] if pygrub else [inputs.arguments, domain.extra]
+    loader = "pygrub" if kind == "xl" else "/usr/bin/pygrub"
+    describe = _describe_xl_disk if kind == "xl" else _describe_xm_disk
+    return {
+        "type": _quote(domain.type, '"'),
+        "bootloader": _quote(loader, '"') if pygrub else "",
+        "kernel": _quote(boot[0], '"'),
+        "ramdisk": _quote(boot[1], '"'),
+        "name": _quote(domain.name or inputs.name, '"'),
+        "memory_mib": domain.memory_mib,
+        "vcpus": domain.vcpus,
+        "disks": [_quote(describe(disk)) for disk in inputs.disks],
+        "root": _quote(root) if root else "",
+        "extra": _quote(" ".join(filter(None, extra))) if any(extra) else "",
+        "vifs": [_quote(_describe_vif(vif)) for vif in domain.vifs],
+        "on_poweroff": _quote(domain.on_poweroff),
+        "on_reboot": _quote(domain.on_reboot),
+        "on_crash": _quote(domain.on_crash),
+        "weight": domain.weight if domain.weight != DEFAULT_WEIGHT else 0,
+        "cap": domain.cap,
+    }
+
+
+def _quote(text: str, mark: str = "'") -> str:
+    try:
+        return quote_text(text, mark)
+    except ValueError as error:
+        fact = f"{text!r} cannot be written: {error}"
+        raise BuildError(fact, place="domain", next_step="take it out of the recipe") from error
+
+
+def _describe_xl_disk(disk: HostFile) -> str:
+    """As xl-disk-configuration(5) has it: the target last, for it takes all that follows."""
+    return f"format=raw, vdev={disk.device}, access=rw, target={disk.path}"
+
+
+def _describe_xm_disk(disk: HostFile) -> str:
+    backend = "phy" if disk.path.startswith("/dev/") else "file"
+    return f"{backend}:{disk.path},{disk.device},w"
+
+
+def _describe_vif(vif: Vif) -> str:
+    pairs = (("mac", vif.mac), ("bridge", vif.bridge))
+    return ",".join(f"{key}={value}" for key, value in pairs if value)
