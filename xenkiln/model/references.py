@@ -76,8 +76,9 @@ def list_modules(room: str, mark: str) -> list[str]:
     Read as text: importing them all would cost more than a build that has nothing to do.
     """
     folder = Path(__file__).parent.parent / room
+    defines = re.compile(rf"^{mark}\b[^=\n]*=", re.MULTILINE)
     return sorted(
-        path.stem for path in folder.glob("*.py") if f"\n{mark} =" in path.read_text(encoding="utf-8")
+        path.stem for path in folder.glob("*.py") if defines.search(path.read_text(encoding="utf-8"))
     )
 
 

@@ -1,0 +1,1 @@
+"""Recipes: loading, refusing, and what is said about them."""
