@@ -1,0 +1,5 @@
+"""deploy"""
+SUMMARY = "deploy"
+PARAMS: list[dict[str, object]] = []
+def run(*args, **kw):
+    print("deploy", args, kw)

@@ -1,0 +1,5 @@
+"""doctor"""
+SUMMARY = "doctor"
+PARAMS: list[dict[str, object]] = []
+def run(*args, **kw):
+    print("doctor", args, kw)

@@ -1,0 +1,5 @@
+"""shell"""
+SUMMARY = "shell"
+PARAMS: list[dict[str, object]] = []
+def run(*args, **kw):
+    print("shell", args, kw)

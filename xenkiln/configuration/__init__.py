@@ -1,0 +1,1 @@
+"""What is done to every installed tree, whatever its family: accounts, keys, files, scripts."""

@@ -1,0 +1,43 @@
+"""Reading an overlay's upper layer: what changed, and which of it a ramdisk could contain."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+UNSEEN_BY_RAMDISK = ("etc/apt", "etc/hosts", "etc/issue", "etc/motd", "etc/network", "etc/ssh",
+    "etc/sysconfig/network", "etc/sysconfig/network-scripts", "etc/yum.repos.d", "home", "opt", "root", "srv",
+    "usr/share/doc", "var/cache", "var/lib/dpkg", "var/log", "var/tmp")  # fmt: skip
+"""What no ramdisk maker reads; anything else that configuring changes makes the ramdisk again."""
+
+
+def walk_layer(upper: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """(path below `upper`, lstat) of everything in it, sorted."""
+    for folder, folders, files in os.walk(upper):
+        folders.sort()
+        for name in sorted([*folders, *files]):
+            path = Path(folder) / name
+            yield str(path.relative_to(upper)), path.lstat()
+
+
+def digest_for_ramdisk(upper: Path) -> str:
+    """SHA-256 over names, modes, owners and contents of what a ramdisk maker could read."""
+    digest = hashlib.sha256()
+    for name, stat in walk_layer(upper):
+        if any(name == unseen or name.startswith(unseen + "/") for unseen in UNSEEN_BY_RAMDISK):
+            continue
+        path = upper / name
+        digest.update(f"{name}\0{stat.st_mode:o} {stat.st_uid}:{stat.st_gid} {stat.st_rdev}\0".encode())
+        if path.is_symlink():
+            digest.update(str(path.readlink()).encode(errors="surrogateescape"))
+        elif path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def count_changes(upper: Path) -> str:
+    """How much the layer holds, in words."""
+    files = sum(1 for name, stat in walk_layer(upper) if not (upper / name).is_dir())
+    return f"{files} files changed"

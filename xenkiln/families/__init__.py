@@ -1,0 +1,1 @@
+"""How a distribution is configured: one module each, found by the recipe's `family`."""

@@ -1,0 +1,1 @@
+"""How packages are resolved, fetched and installed: one module per package manager."""

@@ -1,0 +1,42 @@
+"""The package cache: files named by their SHA-256, shared by all builds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from xenkiln.errors import BuildError
+from xenkiln.model.packages import Package
+from xenkiln.system.files import finish_file, hash_file, partial_path
+
+
+def cache_file(cache: Path, package: Package) -> Path:
+    """Where a package lies in the cache."""
+    return cache / "packages" / package.sha256
+
+
+def keep_file(cache: Path, package: Package, fetched: Path) -> None:
+    """Move a fetched file into the cache; raises BuildError when it is not what was promised."""
+    found = hash_file(fetched)
+    if found != package.sha256:
+        fetched.unlink()
+        raise BuildError(
+            f"{package.full_name} has checksum {found}, {package.sha256} was expected",
+            place=package.location,
+            next_step="the mirror is broken or was tampered with: try another one, or lock again if this one is right",
+        )
+    target = cache_file(cache, package)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(fetched, partial_path(target))
+    finish_file(target)
+
+
+def link_files(files: Sequence[Path], folder: Path, names: Sequence[str]) -> None:
+    """Hard links under readable names; copies where the cache lies on another filesystem."""
+    for source, name in zip(files, names, strict=True):
+        try:
+            os.link(source, folder / name)
+        except OSError:
+            shutil.copyfile(source, folder / name)

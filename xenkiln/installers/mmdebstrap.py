@@ -1,0 +1,114 @@
+"""mmdebstrap and apt: Debian and Ubuntu.
+
+apt of this host resolves and fetches with a state of its own below the build folder; mmdebstrap then
+installs from a local repository that holds exactly the planned packages.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from xenkiln.installers import apt
+from xenkiln.installers.cache import cache_file, link_files
+from xenkiln.installers.contract import Selection
+from xenkiln.model.packages import PackagePlan
+from xenkiln.system.execution import Context
+from xenkiln.system.files import remove_path
+from xenkiln.system.steps import Do, Run, Step
+
+RESOLVE_TOOLS = ("apt-get", "apt-cache", "dpkg-scanpackages")
+NO_SUITE = ""
+"""With a suite mmdebstrap takes only packages whose Release names it; our repository has no Release."""
+HOOKS = "/usr/share/mmdebstrap/hooks/file-mirror-automount"
+
+ESSENTIAL = {"essential": ("?essential",), "apt": ("?essential", "apt"),
+             "minbase": ("?essential", "?priority(required)", "apt"),
+             "important": ("?essential", "?priority(required)", "?priority(important)", "apt")}  # fmt: skip
+"""What a variant of mmdebstrap(1) means, as apt patterns; apt itself is named, releases differ about it."""
+
+
+def resolve_packages(selection: Selection, context: Context) -> PackagePlan:
+    """What the mirrors have today for variant and packages, with everything they depend on."""
+    apt.prepare_state(selection, context)
+    apt.update_lists(selection, context)
+    wanted = [*ESSENTIAL[selection.packages.variant], *selection.packages.install]
+    wanted += [f"{name}-" for name in selection.packages.exclude]
+    return PackagePlan(apt.read_epoch(context), apt.simulate_install(selection, wanted, context))
+
+
+def fetch_packages(selection: Selection, plan: PackagePlan, context: Context) -> list[Path]:
+    """Each .deb from the cache or a mirror, checked against the plan's SHA-256."""
+    apt.prepare_state(selection, context)
+    missing = [package for package in plan.packages if not cache_file(context.paths.cache, package).is_file()]
+    if missing:
+        apt.fetch_files(selection, missing, context)
+    return [cache_file(context.paths.cache, package) for package in plan.packages]
+
+
+def make_repository(
+    selection: Selection, plan: PackagePlan, files: list[Path], folder: Path, context: Context
+) -> None:
+    """A flat repository: hard links and a Packages index."""
+    names = [f"{package.name}_{package.version.replace(':', '%3a')}_{package.arch}.deb" for package in plan.packages]
+    link_files(files, folder, names)
+    index = context.runner.read(["dpkg-scanpackages", "-m", "-h", "sha256", str(folder)])
+    text = index.replace(f"Filename: {folder}/", "Filename: ./")
+    (folder / "Packages").write_text(text, encoding="utf-8")
+
+
+def make_bootstrap_steps(selection: Selection, repository: Path, root: Path) -> list[Step]:
+    """One mmdebstrap, without the ramdisk that a kernel package would make: ours is made later, once."""
+    packages = selection.packages
+    included = [name for name in ESSENTIAL[packages.variant] if not name.startswith("?")] + list(packages.install)
+    options = [
+        "--mode=root", f"--variant={packages.variant}", f"--architectures={apt.architecture(selection.arch)}",
+        f"--include={','.join(included)}" if included else "",
+        # The journal of the loop-mounted image is not waited for: a killed build starts over anyway.
+        "--dpkgopt=force-unsafe-io", "--dpkgopt=force-confold",
+        f'--aptopt=APT::Install-Recommends "{str(packages.weak_dependencies).lower()}"',
+        f"--hook-dir={HOOKS}", "--verbose",
+    ]  # fmt: skip
+    # Signatures and checksums of what lies in this folder were checked when it was fetched.
+    source = f"deb [trusted=yes] file://{repository} ./"
+
+    def remove_traces(context: Context) -> None:
+        _remove_mount_point(root, repository)
+        for name in ("apt/apt.conf.d/99mmdebstrap", "dpkg/dpkg.cfg.d/99mmdebstrap"):
+            (root / "etc" / name).unlink(missing_ok=True)
+
+    return [
+        Do("empty the root", lambda context: remove_path(root / "lost+found")),
+        Run("install the packages with mmdebstrap",
+            ("unshare", "--mount", "--pid", "--fork", "--kill-child", "mmdebstrap", *filter(None, options), NO_SUITE,
+             root, source),
+            env=(("INITRD", "No"), ("DEBIAN_FRONTEND", "noninteractive"), ("TMPDIR", str(root.parent))),
+            progress=read_progress),
+        Do("remove what the installer left", remove_traces),
+    ]  # fmt: skip
+
+
+def _remove_mount_point(root: Path, repository: Path) -> None:
+    """The folders that mmdebstrap's hook made to show the repository inside the root."""
+    folder = root / str(repository).lstrip("/")
+    while folder != root and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
+
+
+def read_progress(line: str) -> str | None:
+    """What mmdebstrap is at, from a line of its output or dpkg's."""
+    if line.startswith("I: "):
+        return line[3:].rstrip(".")
+    match = re.match(r"(Unpacking|Setting up) ([^ ]+)", line)
+    return f"{match[1].lower()} {match[2]}" if match else None
+
+
+def read_installed(selection: Selection, root: Path, context: Context) -> list[tuple[str, str, str]]:
+    """What the target's own dpkg-query lists as installed."""
+    form = "${db:Status-Abbrev}\t${Package}\t${Version}\t${Architecture}\n"
+    output = context.read(["dpkg-query", "-W", "-f", form], root=root)
+    rows = [line.split("\t") for line in output.splitlines()]
+    return sorted((name, version, arch) for status, name, version, arch in rows if status.startswith("ii"))
+
+

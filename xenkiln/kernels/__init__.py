@@ -1,0 +1,1 @@
+"""Kernels, from a package, the host or files, and looking into the ramdisks made for them."""

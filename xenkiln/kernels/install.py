@@ -1,0 +1,115 @@
+"""Where the kernel comes from, and its modules in the image."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from xenkiln.errors import BuildError, HostError, XenkilnError
+from xenkiln.model.image import Kernel
+from xenkiln.system.execution import Context
+from xenkiln.system.files import copy_sparse, partial_path, resolve_in_root
+from xenkiln.system.steps import Do, Step
+
+IMAGE_NAMES = ("vmlinuz-", "vmlinux-", "kernel-")
+
+
+def locate_kernel(kernel: Kernel, recipes: Path) -> tuple[str, Path, Path | None]:
+    """(version, vmlinuz, modules folder) of a kernel that comes from the host or from files.
+
+    A modules folder is named for its version; without one the version is in vmlinuz's own name.
+    """
+    if kernel.source == "host":
+        version = kernel.version or os.uname().release
+        return version, Path(f"/boot/vmlinuz-{version}"), Path(f"/lib/modules/{version}")
+    vmlinuz = recipes / (kernel.vmlinuz or "")
+    modules = recipes / kernel.modules if kernel.modules else None
+    version = kernel.version or (modules.name if modules else vmlinuz.name.partition("-")[2])
+    return version, vmlinuz, modules
+
+
+def find_kernel_problems(kernel: Kernel, recipes: Path) -> list[XenkilnError]:
+    """A kernel or module folder that is not there."""
+    if kernel.source == "package":
+        return []
+    version, vmlinuz, modules = locate_kernel(kernel, recipes)
+    advice = "install that kernel on this host, or take it from a package or files (the recipe's kernel.source)"
+    problems: list[XenkilnError] = []
+    if not version:
+        problems.append(HostError("the kernel's version is not known", place=str(vmlinuz),
+                                  next_step="give kernel.version"))  # fmt: skip
+    if not vmlinuz.is_file():
+        problems.append(HostError("no such kernel", place=str(vmlinuz), next_step=advice))
+    if modules and not modules.is_dir():
+        problems.append(HostError("no such folder of kernel modules", place=str(modules), next_step=advice))
+    return problems
+
+
+def list_kernel_files(kernel: Kernel, recipes: Path) -> list[Path]:
+    """Files whose change means another kernel; modules.dep stands for its folder."""
+    if kernel.source == "package":
+        return []
+    _, vmlinuz, modules = locate_kernel(kernel, recipes)
+    return [vmlinuz, *([modules / "modules.dep"] if modules else [])]
+
+
+def make_module_steps(kernel: Kernel, recipes: Path, root: Path) -> list[Step]:
+    """The modules of a kernel that is not from a package, copied into the image."""
+    if kernel.source == "package":
+        return []
+    version, _, modules = locate_kernel(kernel, recipes)
+    if modules is None:
+        return []
+
+    def copy_modules(context: Context) -> None:
+        target = resolve_in_root(root, f"/lib/modules/{version}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # `build` and `source` lead into the host's own tree.
+        ignore = shutil.ignore_patterns("build", "source")
+        shutil.copytree(modules, target, symlinks=True, ignore=ignore, dirs_exist_ok=True)
+
+    return [Do(f"copy the modules of kernel {version}", copy_modules, writes=(root / "lib/modules" / version,))]
+
+
+def make_kernel_step(kernel: Kernel, recipes: Path, root: Path, output: Path) -> Step:
+    """The kernel itself to `output`; notes kernel_version for the steps that follow."""
+
+    def take_kernel(context: Context) -> None:
+        if kernel.source == "package":
+            version, vmlinuz = find_newest_kernel(root, kernel.version)
+        else:
+            version, vmlinuz, _ = locate_kernel(kernel, recipes)
+        modules = resolve_in_root(root, f"/lib/modules/{version}")
+        if not modules.is_dir():
+            raise BuildError(f"kernel {version} has no modules in the image", place=f"/lib/modules/{version}",
+                             next_step="give kernel.modules, or install the package that brings them")  # fmt: skip
+        copy_sparse(vmlinuz, partial_path(output))
+        context.values["kernel_version"] = version
+
+    return Do(f"take the kernel ({kernel.source})", take_kernel, writes=(partial_path(output),))
+
+
+def find_newest_kernel(root: Path, wanted: str | None) -> tuple[str, Path]:
+    """(version, path) of the kernel in the image's /boot: the wanted one, or the newest."""
+    boot = resolve_in_root(root, "/boot")
+    found = {}
+    for prefix in IMAGE_NAMES:
+        for path in boot.glob(prefix + "*"):
+            found[path.name.removeprefix(prefix)] = path
+    if wanted and wanted not in found:
+        there = ", ".join(sorted(found)) or "none"
+        raise BuildError(f"no kernel {wanted} in the image, there is: {there}", place="/boot",
+                         next_step="change kernel.version, or install that kernel's package")  # fmt: skip
+    if not found:
+        raise BuildError("the packages brought no kernel", place="/boot",
+                         next_step="add a kernel package to packages.install, or change kernel.source")  # fmt: skip
+    version = wanted or max(found, key=split_version)
+    path = found[version]
+    return version, resolve_in_root(root, f"/boot/{path.readlink()}") if path.is_symlink() else path
+
+
+def split_version(version: str) -> list[tuple[int, str]]:
+    """A sort key under which 6.1.0-10 comes after 6.1.0-9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|[^\d]+", version)]

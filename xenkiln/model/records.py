@@ -1,0 +1,60 @@
+"""Records: what a stage did, with which inputs, how long each step took. One JSON file each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """One step of a stage and its seconds."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """What happened; written atomically once a stage has finished.
+
+    key: SHA-256 over everything the stage read. identity: what later stages compare; a stage whose
+    result is the same gives the same one. files: path -> (size in bytes, mtime in ns) of what it
+    left. values: facts for later stages (epoch, kernel version). started: seconds since 1970.
+    """
+
+    kind: str
+    name: str
+    key: str
+    identity: str
+    started: float
+    steps: tuple[StepTime, ...] = ()
+    files: dict[str, tuple[int, int]] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)
+    result: str = "done"
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def seconds(self) -> float:
+        """How long the stage took."""
+        return sum(step.seconds for step in self.steps)
+
+
+def dump_record(record: Record) -> str:
+    """A record as JSON text."""
+    return json.dumps(asdict(record), indent=2, sort_keys=True) + "\n"
+
+
+def parse_record(text: str) -> Record | None:
+    """A record from JSON text; None for anything that is not one of this schema version."""
+    try:
+        data = json.loads(text)
+        if data["schema_version"] != SCHEMA_VERSION:
+            return None
+        data["steps"] = tuple(StepTime(**step) for step in data["steps"])
+        data["files"] = {path: (size, mtime) for path, (size, mtime) in data["files"].items()}
+        return Record(**data)
+    except (ValueError, KeyError, TypeError):
+        return None

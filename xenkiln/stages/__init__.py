@@ -1,0 +1,1 @@
+"""One small module per doit stage; its name is the task's name."""

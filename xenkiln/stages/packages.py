@@ -1,0 +1,94 @@
+"""packages:NAME: which packages exactly, fetched and checked, as a local repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xenkiln.errors import BuildError, XenkilnError
+from xenkiln.families.contract import load_family
+from xenkiln.installers.contract import Selection, load_installer
+from xenkiln.model.loader import LoadedImage
+from xenkiln.model.lock import dump_plan, parse_lock, parse_plan
+from xenkiln.model.packages import PackagePlan
+from xenkiln.system.execution import Context
+from xenkiln.system.files import partial_path, remove_path
+from xenkiln.system.layout import Paths
+from xenkiln.system.locks import hold_lock
+from xenkiln.system.steps import Do, Finish, Step
+
+SUMMARY = "resolve and fetch the packages, exactly those of the lock where there is one"
+NEEDS = ("repository",)
+
+
+def slice_recipe(loaded: LoadedImage) -> Selection:
+    """What decides which packages there are."""
+    recipe = loaded.recipe
+    installer = load_family(recipe.family).INSTALLER
+    return Selection(recipe.family, installer, recipe.release, recipe.arch, recipe.packages)
+
+
+def list_outputs(inputs: Selection, paths: Paths) -> list[Path]:
+    """The plan."""
+    return [plan_path(paths)]
+
+
+def list_references(inputs: Selection, paths: Paths) -> list[Path]:
+    """The lock, and the keys that signatures are checked with."""
+    keys = [key for repository in inputs.packages.repositories for key in repository.gpgkeys]
+    keys += [inputs.packages.keyring] if inputs.packages.keyring else []
+    return [paths.lock, *(paths.recipes / key for key in keys)]
+
+
+def find_problems(inputs: Selection, paths: Paths) -> list[XenkilnError]:
+    """A lock that cannot be read."""
+    if not paths.lock.exists():
+        return []
+    try:
+        parse_lock(paths.lock)
+    except XenkilnError as error:
+        return [error]
+    return []
+
+
+def plan_path(paths: Paths) -> Path:
+    """The resolved plan of the image."""
+    return paths.work / "packages.plan.json"
+
+
+def repository_path(paths: Paths) -> Path:
+    """The local repository that bootstrap installs from."""
+    return paths.work / "packages"
+
+
+def read_plan(paths: Paths) -> PackagePlan:
+    """The plan that this stage left."""
+    return parse_plan(plan_path(paths).read_text(encoding="utf-8"), place=str(plan_path(paths)))
+
+
+def make_steps(inputs: Selection, paths: Paths) -> list[Step]:
+    """One step to decide, one to fetch, one to lay out."""
+    installer = load_installer(inputs.installer)
+
+    def prepare(context: Context) -> None:
+        locked = parse_lock(paths.lock) if paths.lock.exists() else None
+        with hold_lock(paths.cache / "lock", "the package cache", wait=True):
+            plan = locked or installer.resolve_packages(inputs, context)
+            if not plan.packages:
+                raise BuildError("the recipe resolves to no packages at all", place=paths.name)
+            files = installer.fetch_packages(inputs, plan, context)
+            remove_path(repository_path(paths))
+            repository_path(paths).mkdir(parents=True)
+            installer.make_repository(inputs, plan, files, repository_path(paths), context)
+        partial_path(plan_path(paths)).write_text(dump_plan(plan), encoding="utf-8")
+        context.values["epoch"] = str(plan.epoch)
+        context.values["installed_mib"] = str(plan.installed_mib)
+        context.identity = plan.identity
+        megabytes = sum(package.size for package in plan.packages) / 1e6
+        context.summary = f"{len(plan.packages)} packages, {megabytes:.1f} MB" + (", as locked" if locked else "")
+
+    what = f"take the packages of {paths.lock.name}" if paths.lock.exists() else "resolve the packages"
+    return [
+        Do(f"{what}, fetch and check them", prepare, installer.RESOLVE_TOOLS,
+           (paths.cache / "packages", repository_path(paths))),
+        Finish(plan_path(paths)),
+    ]  # fmt: skip

@@ -1,0 +1,1 @@
+"""The outside world: commands, mounts, files, locks, templates, ssh."""

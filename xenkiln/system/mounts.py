@@ -1,0 +1,133 @@
+"""Mounts in a namespace of our own: other programs never see them, and they end with us."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from xenkiln.errors import HostError
+from xenkiln.system.commands import Runner
+
+CLONE_NEWNS = 0x00020000  # linux/sched.h
+RELEASE_SECONDS = 10
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_entered: list[int] = []
+
+
+def enter_namespace(runner: Runner) -> None:
+    """Take this process, once, into a mount namespace of its own.
+
+    Host mounts still arrive (slave), ours do not leave; a SIGKILL ends the namespace and with it
+    every mount and, through autoclear, every loop device.
+    """
+    if os.getpid() in _entered:
+        return
+    if _libc.unshare(CLONE_NEWNS):
+        number = ctypes.get_errno()
+        raise HostError(
+            f"cannot make a mount namespace: {os.strerror(number)}", next_step="run it again with sudo"
+        )
+    runner.run(["mount", "--make-rslave", "/"])
+    _entered.append(os.getpid())
+
+
+@contextmanager
+def mount_image(runner: Runner, image: Path, where: Path, *, read_only: bool, options: str = "") -> Iterator[None]:
+    """Loop-mount a filesystem image; the loop device is gone again when this returns."""
+    wait_for_release(runner, image)
+    words = ["loop", "ro" if read_only else "rw", "noatime", *([options] if options else [])]
+    with _mounted(runner, ["mount", "-o", ",".join(words), str(image), str(where)], where):
+        yield
+    wait_for_release(runner, image)
+
+
+@contextmanager
+def mount_overlay(runner: Runner, lower: list[Path], upper: Path | None, where: Path) -> Iterator[None]:
+    """Merge `lower` (topmost first) under `upper`, a folder holding `upper/` and `work/`; read-only without."""
+    options = f"lowerdir={':'.join(map(str, lower))}"
+    if upper:
+        options += f",upperdir={upper / 'upper'},workdir={upper / 'work'}"
+    # xino and index would write host facts into the layer; redirect_dir makes it unreadable elsewhere.
+    options += ",index=off,redirect_dir=off,metacopy=off"
+    with _mounted(runner, ["mount", "-t", "overlay", "-o", options, "overlay", str(where)], where):
+        yield
+
+
+@contextmanager
+def mount_plain(runner: Runner, kind: str, where: Path, options: str) -> Iterator[None]:
+    """Mount a kernel filesystem: tmpfs, proc, sysfs, devpts."""
+    with _mounted(runner, ["mount", "-t", kind, "-o", options, kind, str(where)], where):
+        yield
+
+
+@contextmanager
+def bind_folder(runner: Runner, source: Path, where: Path) -> Iterator[None]:
+    """Show a host folder read-only at `where`."""
+    with _mounted(runner, ["mount", "--bind", "-o", "ro", str(source), str(where)], where):
+        yield
+
+
+@contextmanager
+def _mounted(runner: Runner, argv: list[str], where: Path) -> Iterator[None]:
+    enter_namespace(runner)
+    where.mkdir(parents=True, exist_ok=True)
+    runner.run(argv)
+    try:
+        yield
+    finally:
+        _unmount(runner, where)
+
+
+def _unmount(runner: Runner, where: Path) -> None:
+    """Unmount, giving a closing program a moment; never lazily, which would hide a half-written image."""
+    deadline = time.monotonic() + RELEASE_SECONDS
+    while runner.run(["umount", str(where)], accept=(0, 1, 32)):
+        if time.monotonic() > deadline:
+            raise HostError(
+                f"{where} cannot be unmounted, it is held by {', '.join(find_holders(where)) or 'nobody seen'}",
+                next_step="end that program and run this again",
+            )
+        time.sleep(0.1)
+
+
+def find_holders(where: Path) -> list[str]:
+    """Programs whose root, working folder or open files lie below `where`, as 'name (pid)'."""
+    prefix = str(where)
+    holders = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            links = [process / "root", process / "cwd", *(process / "fd").iterdir()]
+            if any(str(link.readlink()).startswith(prefix) for link in links):
+                holders.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
+        except OSError:
+            continue  # it ended while we looked, or is not ours to look into
+    return holders
+
+
+def wait_for_release(runner: Runner, image: Path) -> None:
+    """Wait until no loop device holds `image`: autoclear works a moment after the unmount."""
+    deadline = time.monotonic() + RELEASE_SECONDS
+    while devices := list_loops(image):
+        if time.monotonic() > deadline:
+            raise HostError(
+                f"{', '.join(devices)} still holds {image}", next_step="`doit sweep` shows what is left over"
+            )
+        time.sleep(0.02)
+    runner.note(f"# free of loop devices: {image}")
+
+
+def list_loops(image: Path) -> list[str]:
+    """The loop devices that have `image` behind them, by the kernel's own list."""
+    found = []
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            if backing.read_text().rstrip("\n") == str(image.absolute()):
+                found.append(f"/dev/{backing.parts[3]}")
+        except OSError:
+            continue  # cleared while we looked
+    return sorted(found)

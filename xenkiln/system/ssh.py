@@ -1,0 +1,290 @@
+"""The one door to other machines: checked host keys, quoted commands, errors that help. The only paramiko."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import paramiko
+from paramiko.ssh_exception import IncompatiblePeer
+
+from xenkiln.errors import CommandError, HostError, XenkilnError
+from xenkiln.model.domain import Deploy
+from xenkiln.system.commands import LAST_LINES, describe_ending
+
+PASSWORD_VARIABLE = "XENKILN_SSH_PASSWORD"  # noqa: S105  # where it is, not what it is
+CONNECT_SECONDS = 20
+SILENCE_SECONDS = 600
+"""How long a host may say nothing: hashing a large image takes its time."""
+KEEPALIVE_SECONDS = 15
+DEAD_MILLISECONDS = 60_000
+"""Unanswered data for that long ends the connection (tcp(7), TCP_USER_TIMEOUT)."""
+BLOCK = 32768
+"""The largest write that every SFTP server takes (draft-ietf-secsh-filexfer-02, 3)."""
+# An ordinary user's PATH lacks the folders that xl and lvcreate are in.
+PREPARE = "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; LC_ALL=C; export PATH LC_ALL; "
+
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # its errors reach the user as ours
+
+
+class ConnectionLostError(HostError):
+    """The connection broke; what was confirmed before stays and is not sent again."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command on the other machine ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class RemoteFile:
+    """A file that is written block by block, in answers' time rather than one round trip each."""
+
+    def __init__(self, handle: paramiko.SFTPFile) -> None:
+        self._handle = handle
+
+    def write_blocks(self, blocks: Sequence[tuple[int, bytes]]) -> None:
+        """Write (offset, at most BLOCK bytes) pairs and return when the host has confirmed every one."""
+        for number, (offset, data) in enumerate(blocks, start=1):
+            # The last write waits for the answers of all: paramiko drops those that come between.
+            self._handle.set_pipelined(number < len(blocks))
+            self._handle.seek(offset)
+            self._handle.write(data)
+
+    def truncate(self, size: int) -> None:
+        """Set the size in bytes; new space is a hole."""
+        self._handle.truncate(size)
+
+
+class Remote:
+    """A connected machine; `name` is user@host as messages say it."""
+
+    def __init__(self, client: paramiko.SSHClient, name: str, note: Callable[[str], None]) -> None:
+        self.name = name
+        self.note = note
+        self._client = client
+        self._sftp: paramiko.SFTPClient | None = None
+
+    def run(self, argv: Sequence[str], *, input_text: str = "", accept: Sequence[int] = (0,)) -> Answer:
+        """Run a command to its end; every word arrives as it is. Raises CommandError and ConnectionLostError."""
+        command = shlex.join(argv)
+        self.note(f"{self.name}$ {command}")
+        with self.translate_errors(command):
+            stdin, stdout, stderr = self._client.exec_command(PREPARE + command, timeout=SILENCE_SECONDS)
+            stdin.write(input_text.encode())
+            stdin.channel.shutdown_write()
+            out = stdout.read().decode(errors="replace")
+            answer = Answer(stdout.channel.recv_exit_status(), out, stderr.read().decode(errors="replace"))
+        lines = [*answer.err.splitlines(), *answer.out.splitlines()]
+        for line in lines:
+            self.note(line)
+        if answer.code == -1:
+            raise self._lost(command)  # no exit status: sshd went away under the command
+        if answer.code not in accept:
+            raise CommandError(f"{self.name}$ {command}", describe_ending(answer.code), last_lines=lines[-LAST_LINES:])
+        return answer
+
+    def succeeds(self, argv: Sequence[str]) -> bool:
+        """Whether a command that asks a question says yes (exit code 0)."""
+        return self.run(argv, accept=range(256)).code == 0
+
+    @contextmanager
+    def open_file(self, path: str, mode: str) -> Iterator[RemoteFile]:
+        """Open a file over SFTP; `mode` is r+ for what is there, x for a new file."""
+        with self.translate_errors(path):
+            handle = self._open_sftp().open(path, {"r+": "r+b", "x": "wxb"}[mode], bufsize=0)
+            try:
+                yield RemoteFile(handle)
+            finally:
+                handle.close()
+
+    def _open_sftp(self) -> paramiko.SFTPClient:
+        if self._sftp is None:
+            try:
+                self._sftp = self._client.open_sftp()
+            except (EOFError, paramiko.SSHException) as error:
+                raise HostError(
+                    "its ssh server offers no SFTP",
+                    place=self.name,
+                    next_step="give its sshd_config the line `Subsystem sftp internal-sftp`",
+                ) from error
+            channel = self._sftp.get_channel()
+            if channel:
+                channel.settimeout(SILENCE_SECONDS)
+        return self._sftp
+
+    @contextmanager
+    def translate_errors(self, what: str) -> Iterator[None]:
+        """Say what broke: the connection, or the other machine's disk, permissions, paths."""
+        try:
+            yield
+        except (EOFError, TimeoutError, paramiko.SSHException) as error:
+            raise self._lost(what) from error
+        except OSError as error:
+            channel = self._sftp.get_channel() if self._sftp else None
+            transport = self._client.get_transport()
+            if not transport or not transport.is_active() or (channel and channel.closed):
+                raise self._lost(what) from error
+            # SFTP version 3 has no code for a full disk: it says "Failure" and nothing else.
+            fact = error.strerror or str(error)
+            raise HostError(
+                fact if fact != "Failure" else "cannot be written: no space is left there, or a quota is used up",
+                place=f"{self.name}:{what}",
+                next_step="make room or give the user the right to it, then run this again; it goes on from here",
+            ) from error
+
+    def _lost(self, what: str) -> ConnectionLostError:
+        return ConnectionLostError(
+            "the connection was lost", place=f"{self.name}: {what}", next_step="run this again; it goes on from here"
+        )
+
+    def get_host_key(self) -> str:
+        """The verified host key, its type and base64, as known_hosts has it."""
+        transport = self._client.get_transport()
+        if transport is None:
+            raise self._lost("host key")
+        key = transport.get_remote_server_key()
+        return f"{key.get_name()} {key.get_base64()}"
+
+
+class _Fingerprint(paramiko.MissingHostKeyPolicy):
+    """Take a host whose key has the recipe's fingerprint, and no other."""
+
+    def __init__(self, wanted: str) -> None:
+        self.wanted = wanted.rstrip("=")
+
+    def missing_host_key(self, client: object, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
+        """Called for every host, since no file of known ones is read."""
+        if key.fingerprint.rstrip("=") != self.wanted:
+            raise HostError(
+                f"its {key.get_name()} key is {key.fingerprint}, the recipe says {self.wanted}",
+                place=hostname,
+                next_step="ask its administrator, or compare on its own console:"
+                " ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; then correct deploy.fingerprint",
+            )
+
+
+class _Refuse(paramiko.MissingHostKeyPolicy):
+    """Nobody has said yet that this is the right host."""
+
+    def missing_host_key(self, client: object, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
+        """Called for a host that is in none of the files."""
+        raise HostError(
+            f"nothing says that this is the right host; its {key.get_name()} key is {key.fingerprint}",
+            place=hostname,
+            next_step="compare that with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub on its"
+            " console), then add it to known_hosts by `ssh` or write it as deploy.fingerprint",
+        )
+
+
+@contextmanager
+def connect(target: Deploy, note: Callable[[str], None]) -> Iterator[Remote]:
+    """Connect to the host of a recipe's deploy section; `note` takes lines for a log.
+
+    Its key must be the recipe's fingerprint or in a known_hosts file. Logs in by agent, key file or the
+    password in XENKILN_SSH_PASSWORD. Raises HostError that says what to do.
+    """
+    name = f"{target.user}@{target.host}"
+    client = paramiko.SSHClient()
+    try:
+        _load_trust(client, target)
+        note(f"# connecting to {name}, port {target.port}")
+        with _explain_failure(target, name):
+            _log_in(client, target)
+        yield Remote(client, name, note)
+    finally:
+        client.close()
+
+
+def _load_trust(client: paramiko.SSHClient, target: Deploy) -> None:
+    """The recipe's fingerprint alone, or the files of known hosts."""
+    if target.fingerprint:
+        client.set_missing_host_key_policy(_Fingerprint(target.fingerprint))
+        return
+    client.set_missing_host_key_policy(_Refuse())
+    for file in list_known_hosts(target):
+        if file.exists():
+            client.load_system_host_keys(str(file))
+        elif target.known_hosts:
+            raise HostError("does not exist", place=str(file), next_step="correct deploy.known_hosts")
+
+
+def list_known_hosts(target: Deploy) -> list[Path]:
+    """The recipe's own file, else those that ssh itself reads."""
+    if target.known_hosts:
+        return [Path(target.known_hosts).expanduser()]
+    return [Path("~/.ssh/known_hosts").expanduser(), Path("/etc/ssh/ssh_known_hosts")]
+
+
+def _log_in(client: paramiko.SSHClient, target: Deploy) -> None:
+    key_file = str(Path(target.key_file).expanduser()) if target.key_file else None
+    stream = socket.create_connection((target.host, target.port), CONNECT_SECONDS)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_MILLISECONDS)
+    client.connect(
+        target.host,
+        target.port,
+        target.user,
+        password=os.environ.get(PASSWORD_VARIABLE),
+        key_filename=key_file,
+        look_for_keys=key_file is None,
+        timeout=CONNECT_SECONDS,
+        banner_timeout=CONNECT_SECONDS,
+        auth_timeout=CONNECT_SECONDS,
+        sock=stream,
+    )
+    transport = client.get_transport()
+    if transport:
+        transport.set_keepalive(KEEPALIVE_SECONDS)
+
+
+@contextmanager
+def _explain_failure(target: Deploy, name: str) -> Iterator[None]:
+    """From what paramiko raises to what the user can do."""
+    try:
+        yield
+    except XenkilnError:
+        raise
+    except paramiko.BadHostKeyException as error:
+        fact = f"its key has changed: it is {error.key.fingerprint} now, known is {error.expected_key.fingerprint}"
+        advice = (
+            "this may be another machine that answers in its name. If its administrator says that the key was"
+            f" changed: ssh-keygen -R '{name_known_host(target)}', and connect once by ssh"
+        )
+        raise HostError(fact, place=name, next_step=advice) from error
+    except paramiko.PasswordRequiredException as error:
+        fact = f"the key {target.key_file or ''} has a pass phrase"
+        raise HostError(fact, place=name, next_step="add it to your ssh agent: ssh-add") from error
+    except paramiko.AuthenticationException as error:
+        tried = f"the key {target.key_file}" if target.key_file else "the keys of your agent and of ~/.ssh"
+        tried += f", the password in {PASSWORD_VARIABLE}" if PASSWORD_VARIABLE in os.environ else ""
+        raise HostError(
+            f"does not let us in; tried: {tried}",
+            place=name,
+            next_step=f"give deploy.key_file, add a key to your agent, or set {PASSWORD_VARIABLE}",
+        ) from error
+    except IncompatiblePeer as error:
+        raise HostError(
+            f"its ssh server has no algorithm in common with ours: {error}",
+            place=name,
+            next_step="servers before OpenSSH 7.2 (CentOS 5 and 6) sign with SHA-1 only: install a newer one there",
+        ) from error
+    except FileNotFoundError as error:
+        raise HostError(f"there is no key file {error.filename}", place=name,
+                        next_step="correct deploy.key_file") from error  # fmt: skip
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        raise HostError(f"cannot be reached on port {target.port}: {error}", place=name,
+                        next_step="check deploy.host and deploy.port, and that sshd runs there") from error  # fmt: skip
+
+
+def name_known_host(target: Deploy) -> str:
+    """A host as known_hosts has it, sshd(8)."""
+    return target.host if target.port == 22 else f"[{target.host}]:{target.port}"

@@ -1,0 +1,35 @@
+"""jinja2 with one setting: a name that is not given is an error, never an empty string."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jinja2
+
+from xenkiln.errors import BuildError
+
+TEMPLATES = Path(__file__).parents[2] / "templates"
+
+
+def render_template(name: str, values: Mapping[str, object]) -> str:
+    """Render templates/NAME."""
+    return render_text((TEMPLATES / name).read_text(encoding="utf-8"), values, place=f"templates/{name}")
+
+
+def render_text(text: str, values: Mapping[str, object], *, place: str) -> str:
+    """Render a template's text; `place` names it in the error."""
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True,
+        autoescape=False,  # noqa: S701  # configuration files, not HTML
+    )  # fmt: skip
+    try:
+        return environment.from_string(text).render(values)
+    except jinja2.TemplateSyntaxError as error:
+        raise BuildError(f"not a jinja2 template: {error.message}", place=f"{place}:{error.lineno}") from error
+    except jinja2.UndefinedError as error:
+        raise BuildError(
+            f"{error.message}; known: {', '.join(sorted(values))}",
+            place=place,
+            next_step="give it under configure.variables",
+        ) from error
