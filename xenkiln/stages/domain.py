@@ -90,7 +90,7 @@ def place_boot_files(inputs: Inputs) -> tuple[HostFile, ...]:
     placed = []
     for source, path in (("vmlinuz", domain.kernel), ("initrd.img", domain.ramdisk)):
         place = PurePosixPath(path) if path else folder / source
-        placed.append(HostFile(source if place.parent == folder else None, str(place)))
+        placed.append(HostFile(source if place.is_relative_to(folder) else None, str(place)))
     return tuple(placed)
 
 

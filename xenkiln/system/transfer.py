@@ -44,7 +44,7 @@ def put_file(remote: Remote, parcel: Parcel, target: str, on_progress: Progress)
     partial = f"{target}.partial"
 
     def prepare() -> None:
-        remote.run(["rm", "-f", parcel.state, partial])
+        remote.run(["rm", "-f", partial])
         with remote.open_file(partial, "x") as file:
             file.truncate(parcel.size)
 
@@ -63,7 +63,6 @@ def put_device(remote: Remote, parcel: Parcel, device: str, on_progress: Progres
         raise BuildError("is not made of whole 512-byte sectors", place=str(parcel.local))
 
     def prepare() -> None:
-        remote.run(["rm", "-f", parcel.state])
         clear_device(remote, device, parcel.size)
 
     _put(remote, parcel, device, prepare, lambda: True, on_progress)
@@ -99,23 +98,33 @@ def _put(
 ) -> None:
     """Send, check, and once more from the start when the check fails."""
     start = _read_state(remote, parcel)
-    if start is None or not is_resumable():
-        prepare()
-        start = 0
-    for attempt in ("first", "last"):
+    if start is not None and is_resumable():
+        remote.note(f"# {path}: going on from byte {start}")
+    else:
+        start = _begin(remote, parcel, prepare)
+    for attempts_left in (1, 0):
         _send_data(remote, parcel, path, start, on_progress)
         remote.run(["sync"])
         found = hash_remote(remote, path, parcel.size)
         if found == parcel.sha256:
             return
-        remote.note(f"# checksum of {path}: {found}, should be {parcel.sha256}; {attempt} attempt")
-        prepare()
-        start = 0
+        remote.note(f"# {path} has the checksum {found}, it should be {parcel.sha256}")
+        if attempts_left:
+            start = _begin(remote, parcel, prepare)
+    remote.run(["rm", "-f", parcel.state])
     raise HostError(
         "what arrives is not what was sent, twice",
         place=f"{remote.name}:{path}",
         next_step="check that host's disk and memory (dmesg there), and that nobody else writes to this file",
     )
+
+
+def _begin(remote: Remote, parcel: Parcel, prepare: Callable[[], None]) -> int:
+    """Start from nothing; returns how far we are."""
+    remote.run(["rm", "-f", parcel.state])
+    prepare()
+    remote.run(["sh", "-c", 'cat >"$1"', "sh", parcel.state], input_text=_describe_state(parcel, 0))
+    return 0
 
 
 def _send_data(remote: Remote, parcel: Parcel, path: str, start: int, on_progress: Progress) -> None:
@@ -126,12 +135,12 @@ def _send_data(remote: Remote, parcel: Parcel, path: str, start: int, on_progres
         for offset, length in list_extents(stream.fileno(), size):
             total += length
             done += max(0, min(offset + length, start) - offset)
-        with remote.open_file(path, "r+") as file, _open_state(remote, parcel, start) as state:
+        with remote.open_file(path, "r+") as file, remote.open_file(parcel.state, "r+") as state:
             for group in _group_blocks(stream.fileno(), size, start):
                 file.write_blocks([(offset, data) for offset, data in group if data.count(0) != len(data)])
                 end = group[-1][0] + len(group[-1][1])
                 done += sum(len(data) for _, data in group)
-                state.write_blocks([(0, _describe_state(parcel, end))])
+                state.write_blocks([(0, _describe_state(parcel, end).encode())])
                 on_progress(done, total)
 
 
@@ -155,17 +164,12 @@ def _group_blocks(descriptor: int, size: int, start: int) -> Iterator[list[tuple
         yield group
 
 
-def _describe_state(parcel: Parcel, confirmed: int) -> bytes:
-    return STATE_FORMAT.format(sha256=parcel.sha256, size=parcel.size, confirmed=confirmed).encode()
-
-
-def _open_state(remote: Remote, parcel: Parcel, start: int):  # type: ignore[no-untyped-def]
-    return None
+def _describe_state(parcel: Parcel, confirmed: int) -> str:
+    return STATE_FORMAT.format(sha256=parcel.sha256, size=parcel.size, confirmed=confirmed)
 
 
 def _read_state(remote: Remote, parcel: Parcel) -> int | None:
     """How far an earlier transfer of this very file came, in bytes; None for none."""
     words = remote.run(["cat", parcel.state], accept=(0, 1)).out.split()
-    if words[:4] == ["xenkiln", "transfer", parcel.sha256, str(parcel.size)] and words[4:5][0].isdecimal():
-        return int(words[4])
-    return None
+    known = words[:4] == ["xenkiln", "transfer", parcel.sha256, str(parcel.size)]
+    return int(words[4]) if known and len(words) == 5 and words[4].isdecimal() else None
