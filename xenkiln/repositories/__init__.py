@@ -1,0 +1,1 @@
+"""Package repositories that are made on this host: one folder each, found by the repository's name."""
