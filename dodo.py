@@ -38,40 +38,41 @@ def task_check() -> Iterator[Task]:
 
 
 def task_plan() -> Iterator[Task]:
-    """Show what would run and what would be written."""
-    return tasks.make_command_tasks("plan")
+    """show every command and every file of a build, without running anything or being root"""
+    return tasks.make_command_tasks("plan", tasks.doc_of(task_plan))
 
 
 def task_lock() -> Iterator[Task]:
-    """Pin package versions and the date."""
-    return tasks.make_command_tasks("lock")
+    """pin exact package versions, checksums and the date, in a file beside the recipe"""
+    return tasks.make_command_tasks("lock", tasks.doc_of(task_lock))
 
 
 def task_verify() -> Iterator[Task]:
-    """Build again elsewhere and compare."""
-    return tasks.make_command_tasks("verify")
+    """build again in another folder, filesystem, clock, locale and umask, and compare every byte"""
+    return tasks.make_command_tasks("verify", tasks.doc_of(task_verify), after_build=True)
 
 
 def task_diff() -> Iterator[Task]:
-    """Compare two images."""
-    return tasks.make_pair_tasks("diff")
+    """diff:A:B shows the packages and files that differ between two built images"""
+    return tasks.make_pair_tasks("diff", tasks.doc_of(task_diff))
 
 
 def task_shell() -> Iterator[Task]:
-    """Look around in an image."""
-    return tasks.make_command_tasks("shell")
+    """open a shell inside a built image; what you change there is thrown away"""
+    return tasks.make_command_tasks("shell", tasks.doc_of(task_shell))
 
 
 def task_deploy() -> Iterator[Task]:
-    """Take an image to a Xen host and start it there."""
-    return tasks.make_command_tasks("deploy")
+    """take a built image to the recipe's Xen host over ssh and start it there"""
+    return tasks.make_command_tasks("deploy", tasks.doc_of(task_deploy), after_build=True)
 
 
 def task_doctor() -> Task:
-    """What this host has and lacks."""
-    return tasks.make_host_task("doctor")
+    """tell what this host has and lacks: tools, root, loop devices, space, old binaries"""
+    return tasks.make_host_task("doctor", tasks.doc_of(task_doctor))
 
 
 def task_sweep() -> Task:
-    """What earlier runs left behind."""
-    return tasks.make_host_task("sweep")
+    """list what killed runs left: loop devices, mounts, partial files; --remove removes them"""
+    remove = {"name": "remove", "long": "remove", "type": bool, "default": False, "help": "remove what is listed"}
+    return tasks.make_host_task("sweep", tasks.doc_of(task_sweep), remove)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -163,18 +164,23 @@ def make_build_tasks() -> Iterator[Task]:
                           subtasks, defaults)  # fmt: skip
 
 
-def make_command_tasks(verb: str) -> Iterator[Task]:
+def doc_of(function: Callable[..., object]) -> str:
+    """A task function's own docstring: dodo.py is where the verbs are described."""
+    return inspect.getdoc(function) or ""
+
+
+def make_command_tasks(verb: str, doc: str, *, after_build: bool = False) -> Iterator[Task]:
     """A verb of xenkiln/commands that does something with one recipe or image each time it is asked."""
-    command = load_command(verb)
     good, broken = images()
     subtasks = [
         Task(f"{verb}:{loaded.name}", [(guard, [run_command, verb, loaded])],
-             doc=f"{loaded.recipe.summary}: {command.SUMMARY}", verbosity=2, io={"capture": False})
+             task_dep=[f"build:{loaded.name}"] if after_build else [],
+             doc=f"{loaded.recipe.summary}: {doc}", verbosity=2, io={"capture": False})
         for loaded in good.values()
     ]  # fmt: skip
     subtasks += _make_broken_tasks(verb, broken)
     defaults = [task.name for task in subtasks if _is_default(task.name.partition(":")[2])]
-    yield from make_group(verb, command.SUMMARY, subtasks, defaults)
+    yield from make_group(verb, doc, subtasks, defaults)
 
 
 def load_command(verb: str) -> Any:
@@ -187,24 +193,21 @@ def run_command(verb: str, *loaded: LoadedImage) -> None:
     load_command(verb).run(*loaded)
 
 
-def make_pair_tasks(verb: str) -> Iterator[Task]:
+def make_pair_tasks(verb: str, doc: str) -> Iterator[Task]:
     """A verb about two images: VERB:A:B."""
-    command = load_command(verb)
     good, _ = images()
-    yield Task(verb, None, has_subtask=True, doc=command.SUMMARY)
+    yield Task(verb, None, has_subtask=True, doc=doc)
     for first in good.values():
         for second in good.values():
             if first.name != second.name:
                 yield Task(f"{verb}:{first.name}:{second.name}", [(guard, [run_command, verb, first, second])],
-                           subtask_of=verb, doc=f"{first.name} and {second.name}: {command.SUMMARY}", verbosity=2,
+                           subtask_of=verb, doc=f"{first.name} and {second.name}", verbosity=2,
                            io={"capture": False})  # fmt: skip
 
 
-def make_host_task(verb: str) -> Task:
-    """A verb about this host, not about a recipe."""
-    command = load_command(verb)
-    return Task(verb, [(guard_options, [verb])], doc=command.SUMMARY, verbosity=2, io={"capture": False},
-                params=command.PARAMS)  # fmt: skip
+def make_host_task(verb: str, doc: str, *options: dict[str, Any]) -> Task:
+    """A verb about this host, not about a recipe; `options` are doit's task parameters."""
+    return Task(verb, [(guard_options, [verb])], doc=doc, verbosity=2, io={"capture": False}, params=options)
 
 
 def guard_options(verb: str, **options: object) -> TaskFailed | None:

@@ -1,5 +1,1 @@
-"""deploy"""
-SUMMARY = "deploy"
-PARAMS: list[dict[str, object]] = []
-def run(*args, **kw):
-    print("deploy", args, kw)
+"""deploy:NAME: the image to its Xen host, and started there."""

@@ -1,5 +1,41 @@
-"""lock"""
-SUMMARY = "lock"
-PARAMS: list[dict[str, object]] = []
-def run(*args, **kw):
-    print("lock", args, kw)
+"""lock:NAME: today's exact packages and the date, written beside the recipe."""
+
+from __future__ import annotations
+
+from xenkiln import pipeline
+from xenkiln.errors import BuildError
+from xenkiln.installers.contract import load_installer
+from xenkiln.model.loader import LoadedImage
+from xenkiln.model.lock import dump_lock, parse_lock
+from xenkiln.model.packages import PackagePlan
+from xenkiln.stages import packages
+from xenkiln.system.files import write_finished
+from xenkiln.system.locks import hold_lock
+from xenkiln.system.progress import show_progress
+from xenkiln.system.tools import find_missing, missing_tools_error
+
+
+def run(loaded: LoadedImage) -> None:
+    """Resolve afresh, whatever an earlier lock says, write the lock, and say what moved."""
+    paths = pipeline.paths_for(loaded)
+    selection = packages.slice_recipe(loaded)
+    installer = load_installer(selection.installer)
+    missing = find_missing(set(installer.RESOLVE_TOOLS))
+    if missing:
+        raise missing_tools_error(missing)
+    before = parse_lock(paths.lock) if paths.lock.exists() else PackagePlan(0, ())
+    with show_progress(f"lock:{loaded.name}") as tell, hold_lock(paths.cache / "lock", "the package cache", wait=True):
+        plan = installer.resolve_packages(selection, pipeline.make_context("lock", paths, tell))
+    if not plan.packages:
+        raise BuildError("the recipe resolves to no packages at all", place=loaded.file)
+    write_finished(paths.lock, dump_lock(plan, loaded.name))
+    _report(before, plan)
+    print(f"{paths.lock.name}: {len(plan.packages)} packages; commit it beside the recipe")
+
+
+def _report(before: PackagePlan, after: PackagePlan) -> None:
+    old = {package.name: package.version for package in before.packages}
+    new = {package.name: package.version for package in after.packages}
+    for name in sorted(old.keys() | new.keys()):
+        if old and old.get(name) != new.get(name):
+            print(f"  {name}: {old.get(name, 'new')} -> {new.get(name, 'gone')}")

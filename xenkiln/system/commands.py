@@ -24,7 +24,8 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # environment reaches a build.
 PASSED_ON = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
              "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "TERM",
-             "GNUPGHOME", "LD_PRELOAD", "FAKETIME", "FAKETIME_SHARED")  # fmt: skip
+             "GNUPGHOME", "LD_PRELOAD", "FAKETIME", "FAKETIME_SHARED", "NO_FAKE_STAT",
+             "FAKETIME_DONT_FAKE_MONOTONIC", "DONT_FAKE_MONOTONIC")  # fmt: skip
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -195,3 +196,8 @@ def _feed(process: subprocess.Popen[str], text: str | None) -> None:
         process.stdin.close()
     except BrokenPipeError:
         return  # its exit code says more than the pipe does
+
+
+def run_interactive(argv: Sequence[str], env: Mapping[str, str] | None = None) -> int:
+    """Run a program on the user's own terminal; its exit code."""
+    return subprocess.call(list(argv), env=build_environment(env or {}), preexec_fn=die_with_parent)  # noqa: PLW1509

@@ -102,7 +102,7 @@ def _do_step(step: Step, context: Context, stack: ExitStack) -> None:
         case Write():
             write_file(step)
         case Mount():
-            stack.enter_context(_mount(step, context.runner))
+            stack.enter_context(open_mount(step, context.runner))
         case Release():
             stack.close()
         case Do():
@@ -145,7 +145,8 @@ def write_file(step: Write) -> None:
 
 
 @contextmanager
-def _mount(step: Mount, runner: Runner) -> Iterator[None]:
+def open_mount(step: Mount, runner: Runner) -> Iterator[None]:
+    """Do a Mount step; what it mounted is unmounted on leaving."""
     with ExitStack() as stack:
         if step.kind == "guest":
             _mount_guest(step.where, runner, stack)
