@@ -1,0 +1,131 @@
+"""The index of an rpm repository, as dnf or yum left it in their cache: repomd.xml and the primary list.
+
+Formats: createrepo_c's documentation; the elements are those of http://linux.duke.edu/metadata/{repo,common}.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import re
+import sqlite3
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from xenkiln.errors import BuildError
+from xenkiln.system.commands import Runner
+
+_REPO = "{http://linux.duke.edu/metadata/repo}"
+_COMMON = "{http://linux.duke.edu/metadata/common}"
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~^:-]*")
+_EARLIEST = 100_000_000
+"""A <revision> may be any number; below this (1973) it is a counter and no date."""
+
+Identity = tuple[str, str, str]
+"""Name, [epoch:]version-release, architecture."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A package as an index lists it. algorithm: as hashlib names it; sizes in bytes."""
+
+    identity: Identity
+    algorithm: str
+    checksum: str
+    size: int
+    installed_bytes: int
+    location: str
+
+
+def join_version(epoch: str | None, version: str, release: str) -> str:
+    """Epoch, version and release as one word; no epoch and 0 are the same to rpm."""
+    return f"{version}-{release}" if epoch in (None, "", "0", "(none)") else f"{epoch}:{version}-{release}"
+
+
+def find_index(cache: Path, repository: str) -> Path:
+    """The folder of dnf's (NAME-16 hex digits/repodata) or yum's (NAME) cache that holds a repository's index."""
+    dnf = re.compile(re.escape(repository) + r"-[0-9a-f]{16}")
+    for folder in sorted(cache.iterdir()) if cache.is_dir() else ():
+        if dnf.fullmatch(folder.name) or folder.name == repository:
+            for place in (folder / "repodata", folder):
+                if (place / "repomd.xml").is_file():
+                    return place
+    raise BuildError(f"no index of repository {repository} was fetched", place=str(cache))
+
+
+def read_date(index: Path) -> int:
+    """When the repository was made, in seconds UTC: the newest of its revision and its files' timestamps."""
+    root = ET.parse(index / "repomd.xml").getroot()  # noqa: S314  # expat since 2.4.1 refuses entity bombs
+    stamps = [element.text or "" for element in root.iter(f"{_REPO}timestamp")]
+    stamps += [element.text or "" for element in root.iter(f"{_REPO}revision")]
+    dates = [int(float(stamp)) for stamp in stamps if re.fullmatch(r"\d+(\.\d+)?", stamp.strip())]
+    return max((date for date in dates if date >= _EARLIEST), default=0)
+
+
+def read_entries(index: Path, runner: Runner) -> Iterator[Entry]:
+    """Every package of an index."""
+    for path in sorted(index.glob("*primary.*")):
+        if ".xml" in path.name:
+            return _read_xml(_unpack(path, runner))
+        if ".sqlite" in path.name:
+            return _read_database(_unpack(path, runner))
+    raise BuildError("the repository's index lists no packages", place=str(index))
+
+
+def _unpack(path: Path, runner: Runner) -> bytes:
+    data = path.read_bytes()
+    if path.suffix == ".zst":
+        return runner.read(["zstd", "-dcq", str(path)]).encode()
+    unpackers = {".gz": gzip.decompress, ".xz": lzma.decompress, ".bz2": bz2.decompress}
+    return unpackers[path.suffix](data) if path.suffix in unpackers else data
+
+
+def _read_xml(data: bytes) -> Iterator[Entry]:
+    for _, element in ET.iterparse(io.BytesIO(data)):  # noqa: S314
+        if element.tag == f"{_COMMON}package":
+            yield _read_package(element)
+            element.clear()
+
+
+def _read_package(element: ET.Element) -> Entry:
+    def text(tag: str) -> str:
+        return (element.findtext(_COMMON + tag) or "").strip()
+
+    def attribute(tag: str, name: str) -> str:
+        found = element.find(_COMMON + tag)
+        return "" if found is None else found.get(name, "")
+
+    version = join_version(attribute("version", "epoch"), attribute("version", "ver"), attribute("version", "rel"))
+    identity = (text("name"), version, text("arch"))
+    sizes = attribute("size", "package"), attribute("size", "installed")
+    return _make_entry(identity, attribute("checksum", "type"), text("checksum"), *sizes, attribute("location", "href"))
+
+
+def _read_database(data: bytes) -> Iterator[Entry]:
+    """The sqlite form, which is what old yum asks for."""
+    with tempfile.NamedTemporaryFile(suffix=".sqlite") as file:
+        file.write(data)
+        file.flush()
+        with closing(sqlite3.connect(file.name)) as database:
+            rows = database.execute("SELECT name, epoch, version, release, arch, checksum_type, pkgId, size_package,"
+                                    " size_installed, location_href FROM packages").fetchall()  # fmt: skip
+    for name, epoch, version, release, arch, algorithm, checksum, size, installed, location in rows:
+        identity = (name, join_version(epoch, version, release), arch)
+        yield _make_entry(identity, algorithm, checksum, size, installed, location)
+
+
+def _make_entry(
+    identity: Identity, algorithm: str, checksum: str, size: str | int, installed: str | int, location: str
+) -> Entry:
+    # These words become file names and addresses; an index is not trusted with more.
+    if not all(_PLAIN.fullmatch(word) for word in identity) or ".." in location.split("/"):
+        raise BuildError(f"the repository's index holds an impossible package: {identity} at {location!r}",
+                         next_step="the mirror is broken or was tampered with: name another one")  # fmt: skip
+    name = "sha1" if algorithm == "sha" else algorithm
+    return Entry(identity, name, checksum.lower(), int(size), int(installed or 0), location)
