@@ -20,6 +20,8 @@ from xenkiln.system.steps import Argument, Do, Finish, Mount, Release, Run, Step
 DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 """The character devices programs expect, from Linux's devices.txt."""
 
+GUEST_FOLDERS = ("proc", "sys", "dev", "run")
+
 
 @dataclass
 class Context:
@@ -136,7 +138,11 @@ def write_file(step: Write) -> None:
     target = resolve_in_root(step.root, str(step.path))
     if target.is_dir():
         raise BuildError("is a folder in the image, a file was to be written there", place=str(step.path))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise BuildError("a file of the image is where its folder should be", place=str(step.path)) from error
+    # Never written through: what lies there may be a fifo, or share its bytes with another name.
     target.unlink(missing_ok=True)
     data = step.content.encode() if isinstance(step.content, str) else step.content
     target.write_bytes(data)
@@ -169,6 +175,8 @@ def open_mount(step: Mount, runner: Runner) -> Iterator[None]:
 
 def _mount_guest(root: Path, runner: Runner, stack: ExitStack) -> None:
     """What programs expect below a root: proc, a read-only sys, a minimal dev, an empty run."""
+    for name in GUEST_FOLDERS:
+        require_real_folder(root / name)
     stack.enter_context(mounts.mount_plain(runner, "proc", root / "proc", "nosuid,nodev,noexec"))
     stack.enter_context(mounts.mount_plain(runner, "sysfs", root / "sys", "ro,nosuid,nodev,noexec"))
     stack.enter_context(mounts.mount_plain(runner, "tmpfs", root / "dev", "mode=0755,nosuid"))
@@ -185,6 +193,14 @@ def _mount_guest(root: Path, runner: Runner, stack: ExitStack) -> None:
         mounts.mount_plain(runner, "devpts", root / "dev" / "pts", "newinstance,ptmxmode=0666,mode=0620,gid=5")
     )
     (root / "dev" / "ptmx").symlink_to("pts/ptmx")
+
+
+def require_real_folder(folder: Path) -> None:
+    """Raise BuildError where a package left a link or a file in place of a top folder: a mount would follow it."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise BuildError("must be a folder of the image's own, and is a link or a file", place=f"/{folder.name}",
+                         next_step="find the package that brings it and leave it out: packages.exclude")  # fmt: skip
+    folder.mkdir(exist_ok=True)
 
 
 def show_step(step: Step) -> Iterator[str]:

@@ -23,7 +23,7 @@ def partial_path(path: Path) -> Path:
 
 def finish_file(path: Path) -> None:
     """Give a partial file its name, durably: synced, renamed, the folder synced."""
-    with partial_path(path).open("rb+") as stream:
+    with partial_path(path).open("rb") as stream:
         os.fsync(stream.fileno())
     partial_path(path).rename(path)
     sync_folder(path.parent)
@@ -133,7 +133,7 @@ def resolve_in_root(root: Path, guest_path: str) -> Path:
             links += 1
             if links > MAX_LINKS:
                 raise BuildError("too many symbolic links", place=guest_path)
-            target = os.readlink(candidate)
+            target = str(candidate.readlink())
             current = root if target.startswith("/") else current
             todo.extend(part for part in reversed(target.split("/")) if part not in ("", "."))
         else:

@@ -14,9 +14,12 @@ from xenkiln.errors import HostError
 
 @contextmanager
 def hold_lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold an exclusive lock on `path`; with `wait` stand in line, else raise HostError naming the holder."""
+    """Hold an exclusive lock on `path`; with `wait` stand in line, else raise HostError naming the holder.
+
+    A link in its place is refused (OSError): the holder's name would be written where it leads.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

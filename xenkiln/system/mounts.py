@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,27 +28,33 @@ def enter_namespace(runner: Runner) -> None:
     if os.getpid() in _entered:
         return
     if _libc.unshare(CLONE_NEWNS):
-        number = ctypes.get_errno()
-        raise HostError(
-            f"cannot make a mount namespace: {os.strerror(number)}", next_step="run it again with sudo"
-        )
+        reason = os.strerror(ctypes.get_errno())
+        way_out = "run it where root may mount: in a container, with CAP_SYS_ADMIN"
+        raise HostError(f"cannot make a mount namespace: {reason}",
+                        next_step=way_out if os.geteuid() == 0 else "run it again with sudo")  # fmt: skip
     runner.run(["mount", "--make-rslave", "/"])
     _entered.append(os.getpid())
 
 
 @contextmanager
 def mount_image(runner: Runner, image: Path, where: Path, *, read_only: bool, options: str = "") -> Iterator[None]:
-    """Loop-mount a filesystem image; the loop device is gone again when this returns."""
-    wait_for_release(runner, image)
+    """Loop-mount a filesystem image; the loop device is gone again when this returns.
+
+    Others may read the same image meanwhile; for writing it must be ours alone.
+    """
+    if not read_only:
+        wait_for_release(runner, image)
+    others = list_loops(image)
     words = ["loop", "ro" if read_only else "rw", "noatime", *([options] if options else [])]
     with _mounted(runner, ["mount", "-o", ",".join(words), str(image), str(where)], where):
         yield
-    wait_for_release(runner, image)
+    wait_for_release(runner, image, others)
 
 
 @contextmanager
 def mount_overlay(runner: Runner, lower: list[Path], upper: Path | None, where: Path) -> Iterator[None]:
     """Merge `lower` (topmost first) under `upper`, a folder holding `upper/` and `work/`; read-only without."""
+    require_plain_names([*lower, *([upper] if upper else [])])
     options = f"lowerdir={':'.join(map(str, lower))}"
     if upper:
         options += f",upperdir={upper / 'upper'},workdir={upper / 'work'}"
@@ -56,6 +62,16 @@ def mount_overlay(runner: Runner, lower: list[Path], upper: Path | None, where: 
     options += ",index=off,redirect_dir=off,metacopy=off"
     with _mounted(runner, ["mount", "-t", "overlay", "-o", options, "overlay", str(where)], where):
         yield
+
+
+def require_plain_names(folders: list[Path]) -> None:
+    """Raise HostError for a folder that overlayfs's list of options cannot hold."""
+    for folder in folders:
+        if found := {",", ":", "\\", '"'} & set(str(folder)):
+            raise HostError(
+                f"the name holds {' '.join(sorted(found))}, which an overlay's options cannot", place=str(folder),
+                next_step="put the build elsewhere with XENKILN_BUILD=/another/folder",
+            )  # fmt: skip
 
 
 @contextmanager
@@ -97,22 +113,21 @@ def _unmount(runner: Runner, where: Path) -> None:
 
 def find_holders(where: Path) -> list[str]:
     """Programs whose root, working folder or open files lie below `where`, as 'name (pid)'."""
-    prefix = str(where)
     holders = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             links = [process / "root", process / "cwd", *(process / "fd").iterdir()]
-            if any(str(link.readlink()).startswith(prefix) for link in links):
+            if any(where in (path, *path.parents) for path in map(Path.readlink, links)):
                 holders.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
         except OSError:
             continue  # it ended while we looked, or is not ours to look into
     return holders
 
 
-def wait_for_release(runner: Runner, image: Path) -> None:
-    """Wait until no loop device holds `image`: autoclear works a moment after the unmount."""
+def wait_for_release(runner: Runner, image: Path, others: Sequence[str] = ()) -> None:
+    """Wait until no loop device but `others` holds `image`: autoclear works a moment after the unmount."""
     deadline = time.monotonic() + RELEASE_SECONDS
-    while devices := list_loops(image):
+    while devices := sorted({*list_loops(image)} - {*others}):
         if time.monotonic() > deadline:
             raise HostError(
                 f"{', '.join(devices)} still holds {image}", next_step="`doit sweep` shows what is left over"
@@ -126,7 +141,7 @@ def list_loops(image: Path) -> list[str]:
     found = []
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
         try:
-            if backing.read_text().rstrip("\n") == str(image.absolute()):
+            if backing.read_text().rstrip("\n") == str(image.resolve()):
                 found.append(f"/dev/{backing.parts[3]}")
         except OSError:
             continue  # cleared while we looked
