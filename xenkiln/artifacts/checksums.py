@@ -16,9 +16,18 @@ HASHING_THREADS = 4
 
 
 def hash_files(files: Iterable[Path]) -> list[str]:
-    """SHA-256 of each file, several at once."""
-    with ThreadPoolExecutor(HASHING_THREADS) as pool:
-        return list(pool.map(hash_file, files))
+    """SHA-256 of each file, several at once, while the disk is already writing them."""
+    files = list(files)
+    with ThreadPoolExecutor(2 * HASHING_THREADS) as pool:
+        synced = pool.map(_sync_file, files)
+        digests = list(pool.map(hash_file, files))
+        list(synced)
+    return digests
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def format_checksums(digests: Mapping[str, str]) -> str:

@@ -91,7 +91,7 @@ def describe_entry(path: Path) -> dict[str, str]:
         "type": KINDS[kind],
         "mode": f"{stat.S_IMODE(info.st_mode):04o}",
         "owner": f"{info.st_uid}:{info.st_gid}",
-        "mtime": f"{info.st_mtime_ns / 1e9:.9f}".rstrip("0").rstrip("."),
+        "mtime": f"{info.st_mtime_ns // 10**9}.{info.st_mtime_ns % 10**9:09d}",
     }
     for name in sorted(os.listxattr(path, follow_symlinks=False)):
         entry[f"xattr {name}"] = os.getxattr(path, name, follow_symlinks=False).hex()

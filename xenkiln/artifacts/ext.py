@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import UUID, uuid5
 
 from xenkiln.system.steps import Run, Step
+from xenkiln.system.templates import TEMPLATES
 
 NAMESPACE = UUID("6f7ae0c5-3d0b-5a6e-9a62-0d5a7b1c9e24")
 """Every id in an image is a uuid5 below this one: the same recipe's name, the same ids."""
@@ -17,7 +18,14 @@ RESERVED_PERCENT = 5  # mke2fs(8): keeps fragmentation low and daemons alive whe
 JOURNAL_MIB = ((128, 4), (1024, 16), (2048, 32))
 """Up to so many MiB a journal of so many; what ext2fs_default_journal_size of e2fsprogs 1.47 picks."""
 LARGEST_JOURNAL_MIB = 64
+SMALLEST_WITH_JOURNAL_MIB = 16
 SIZE_STEP_MIB = 64
+MKE2FS_ENVIRONMENT = (
+    # The host's own configuration switches on what old guests cannot read.
+    ("MKE2FS_CONFIG", str(TEMPLATES / "mke2fs.conf")),
+    # Zeros that are written can be found and given back; a range that is only marked as zero cannot.
+    ("UNIX_IO_NOZEROOUT", "1"),
+)
 
 
 @dataclass(frozen=True)
@@ -35,8 +43,8 @@ class Volume:
 
     @property
     def journal_mib(self) -> int:
-        """The journal's size; fixed here because mke2fs changed its mind between versions."""
-        if "has_journal" not in self.features:
+        """The journal's size, 0 for none; fixed here because mke2fs changed its mind between versions."""
+        if "has_journal" not in self.features or self.size_mib < SMALLEST_WITH_JOURNAL_MIB:
             return 0
         return next((mib for limit, mib in JOURNAL_MIB if self.size_mib < limit), LARGEST_JOURNAL_MIB)
 
@@ -64,12 +72,13 @@ def find_size_mib(volume: Volume, content_mib: int) -> int:
 
 def make_volume_steps(volume: Volume, target: Path, *, tree: Path | None = None) -> list[Step]:
     """A sparse file and the filesystem in it, holding a copy of `tree` where one is given."""
+    features = [name for name in volume.features if name != "has_journal" or volume.journal_mib]
     # mke2fs keeps only the last -E, so it is one.
     extended = [f"hash_seed={derive_uuid(volume.image, volume.name, 'hash')}", "root_owner=0:0",
                 "lazy_itable_init=0", "lazy_journal_init=1"]  # fmt: skip
     argv: list[str | Path] = [
         "mke2fs", "-q", "-F", "-b", str(BLOCK_BYTES), "-I", str(volume.inode_size), "-i", str(BYTES_PER_INODE),
-        "-m", str(RESERVED_PERCENT), "-O", ",".join(["none", *volume.features]),
+        "-m", str(RESERVED_PERCENT), "-O", ",".join(["none", *features]),
         "-U", str(derive_uuid(volume.image, volume.name)), "-E", ",".join(extended),
     ]  # fmt: skip
     argv += ["-J", f"size={volume.journal_mib}"] if volume.journal_mib else []
@@ -77,8 +86,7 @@ def make_volume_steps(volume: Volume, target: Path, *, tree: Path | None = None)
     what = f"make the filesystem of {volume.name}" + (" from the merged tree" if tree else "")
     return [
         Run(f"make a sparse file of {volume.size_mib} MiB", ("truncate", "-s", f"{volume.size_mib}M", target)),
-        # An empty configuration: the host's /etc/mke2fs.conf switches on what old guests cannot read.
-        Run(what, (*argv, target), env=(("MKE2FS_CONFIG", "/dev/null"),)),
-        # Where the journal is no extent it is written as zeros.
+        Run(what, (*argv, target), env=MKE2FS_ENVIRONMENT),
+        # A journal that is no extent is written as zeros.
         Run("give zeros back to the host", ("fallocate", "--dig-holes", target)),
     ]

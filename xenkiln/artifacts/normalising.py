@@ -66,10 +66,11 @@ def list_corrections(times: InodeTimes, epoch: int) -> Iterator[tuple[str, str]]
     """(field, value) as debugfs takes them, for each field that is not what it must be.
 
     An mtime is clamped to `epoch`; a folder's is set to it, because whether a step left a file in it
-    for a moment must not show. The others are when the image was made, so they are `epoch`.
+    for a moment must not show. The others are when the image was made, so they are `epoch`. What looks
+    older than 1970 is clamped too: mke2fs up to 1.47.0 drops the bits that count on after 2038.
     """
-    late = times.mtime > epoch or times.mtime_extra & 3  # the lowest two bits count on after 2038
-    wanted = epoch if late or S_ISDIR(times.mode) else times.mtime
+    in_range = 0 <= times.mtime <= epoch and not times.mtime_extra & 3
+    wanted = times.mtime if in_range and not S_ISDIR(times.mode) else epoch
     if times.mtime != wanted:
         yield "mtime", f"@{wanted}"
     for field in ("atime", "ctime", "crtime"):

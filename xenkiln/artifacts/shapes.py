@@ -36,7 +36,7 @@ QEMU_OPTIONS = {
 
 def make_shape_steps(name: str, shapes: tuple[str, ...], size_mib: int, root: Path, folder: Path,
                      scratch: Path) -> list[Step]:  # fmt: skip
-    """The partial files of `shapes` in `folder`, from the finished filesystem in `root`.
+    """The partial files of `shapes` in `folder`, from the filesystem in the file `root`.
 
     A disk that is only wanted as qcow2 or VHD grows in `scratch` and is removed again.
     """
@@ -47,8 +47,8 @@ def make_shape_steps(name: str, shapes: tuple[str, ...], size_mib: int, root: Pa
     sector = make_boot_sector(name, size_mib)
     steps: list[Step] = [
         Write(disk, sector),
-        Run("put the filesystem into the partition", ("dd", f"if={partial_path(root)}", f"of={disk}", "bs=1M",
-            f"seek={FIRST_SECTOR // SECTORS_PER_MIB}", "iflag=fullblock", "conv=sparse,notrunc", "status=none")),
+        Run("put the filesystem into the partition", ("dd", f"if={root}", f"of={disk}", "bs=64K",
+            f"seek={FIRST_SECTOR * SECTOR_BYTES >> 16}", "iflag=fullblock", "conv=sparse,notrunc", "status=none")),
     ]  # fmt: skip
     for shape, options in QEMU_OPTIONS.items():
         if shape in shapes:
