@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import re
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-import yaml
-
 from xenkiln.errors import Problem, RecipeError
+from xenkiln.model.document import read_document
 from xenkiln.model.packages import Package, PackagePlan
 
 VERSION = 1
@@ -35,12 +35,11 @@ def dump_lock(plan: PackagePlan, name: str) -> str:
 
 
 def parse_lock(path: Path) -> PackagePlan:
-    """A lock file's plan; raises RecipeError naming the file when it is not one."""
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError([Problem(str(path), 0, "", f"not YAML: {error}")]) from error
-    return _from_data(data, str(path))
+    """A lock file's plan; raises RecipeError naming the file, and the line where one is known, when it is not one."""
+    document = read_document(path, str(path))
+    if document.problems:
+        raise RecipeError(document.problems)
+    return _from_data(document.value, str(path))
 
 
 def _as_data(plan: PackagePlan) -> dict[str, object]:
@@ -50,8 +49,19 @@ def _as_data(plan: PackagePlan) -> dict[str, object]:
 def _from_data(data: object, place: str) -> PackagePlan:
     try:
         if not isinstance(data, dict) or data["version"] != VERSION:
-            raise ValueError(f"not a lock of version {VERSION}")
-        packages = tuple(sorted(Package(**entry) for entry in data["packages"]))
+            raise ValueError(f"it is not of version {VERSION}")
+        packages = tuple(sorted(_read_package(entry) for entry in data["packages"] or ()))
         return PackagePlan(int(data["epoch"]), packages)
     except (KeyError, TypeError, ValueError) as error:
         raise RecipeError([Problem(place, 0, "", f"not a package lock: {error}")]) from error
+
+
+def _read_package(entry: dict[str, object]) -> Package:
+    """One entry, every field there and of its type: it decides what is fetched and where it is written."""
+    types = {field.name: int if field.name in ("size", "installed_kib") else str for field in fields(Package)}
+    wrong = [name for name, kind in types.items() if type(entry.get(name)) is not kind]
+    if wrong or set(entry) != set(types):
+        raise ValueError(f"package {entry.get('name')}: {', '.join(wrong) or 'unknown fields'}")
+    if not re.fullmatch(r"[0-9a-f]{64}", str(entry["sha256"])):
+        raise ValueError(f"package {entry['name']}: sha256 is not 64 hexadecimal digits")
+    return Package(**entry)  # type: ignore[arg-type]  # checked above

@@ -1,15 +1,13 @@
-"""One line about what is going on: rewritten on a terminal, a line now and then elsewhere."""
+"""One line about what is going on: live on a terminal, now and then elsewhere."""
 
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-TERMINAL_SECONDS = 0.1
 PLAIN_SECONDS = 15.0
 
 Tell = Callable[[str], None]
@@ -23,28 +21,41 @@ def show_progress(title: str) -> Iterator[Tell]:
     something is said only every 15 seconds.
     """
     stream = sys.__stderr__
-    alone = multiprocessing.parent_process() is None
-    terminal = stream is not None and stream.isatty() and alone
-    pause = TERMINAL_SECONDS if terminal else PLAIN_SECONDS
+    if stream is not None and stream.isatty() and multiprocessing.parent_process() is None:
+        with _show_live(title) as tell:
+            yield tell
+    else:
+        yield _make_plain(title)
+
+
+@contextmanager
+def _show_live(title: str) -> Iterator[Tell]:
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Column
+
+    text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+    columns = (SpinnerColumn(), text, TimeElapsedColumn())
+    # No refreshing thread: commands are started by fork, and a fork beside a thread can lock up.
+    with Progress(*columns, console=Console(file=sys.__stderr__), transient=True, auto_refresh=False) as progress:
+        task = progress.add_task(title)
+
+        def tell(text: str) -> None:
+            progress.update(task, description=f"{title}: {text}", refresh=True)
+
+        yield tell
+
+
+def _make_plain(title: str) -> Tell:
+    stream = sys.__stderr__
     started = last = time.monotonic()
 
     def tell(text: str) -> None:
         nonlocal last
         now = time.monotonic()
-        if stream is None or now - last < pause:
-            return
-        last = now
-        line = f"{title}: {text} ({now - started:.0f} s)"
-        if terminal:
-            width = shutil.get_terminal_size().columns - 1
-            stream.write(f"\r\033[K{line[:width]}")
-        else:
-            stream.write(line + "\n")
-        stream.flush()
-
-    try:
-        yield tell
-    finally:
-        if terminal and stream is not None:
-            stream.write("\r\033[K")
+        if stream is not None and now - last >= PLAIN_SECONDS:
+            last = now
+            stream.write(f"{title}: {text} ({now - started:.0f} s)\n")
             stream.flush()
+
+    return tell
