@@ -30,7 +30,7 @@ def dump_lock(plan: PackagePlan, name: str) -> str:
     date = datetime.fromtimestamp(plan.epoch, UTC).isoformat()
     lines = [f"# Exact packages of {name}; all timestamps are clamped to {date}. Made by: doit lock:{name}",
              f"version: {VERSION}", f"epoch: {plan.epoch}", "packages:"]  # fmt: skip
-    lines += [f"  - {json.dumps(asdict(package), sort_keys=True)}" for package in plan.packages]
+    lines += [f"  - {json.dumps(asdict(package), sort_keys=True, ensure_ascii=False)}" for package in plan.packages]
     return "\n".join(lines) + "\n"
 
 
