@@ -204,9 +204,9 @@ def make_context(name: str, paths: Paths, tell: Callable[[str], None]) -> Contex
     log = paths.log(name)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
-    home = paths.work / "home"
-    home.mkdir(parents=True, exist_ok=True)
-    env = {"HOME": str(home)}
+    for folder in (paths.home, paths.scratch):
+        folder.mkdir(parents=True, exist_ok=True)
+    env = {"HOME": str(paths.home), "TMPDIR": str(paths.scratch)}
     if "epoch" in values:
         # e2fsprogs up to 1.47.0 knows only its own name for the date.
         env |= {"SOURCE_DATE_EPOCH": values["epoch"], "E2FSPROGS_FAKE_TIME": values["epoch"]}

@@ -20,6 +20,7 @@ from xenkiln.system.steps import Argument, Do, Finish, Mount, Release, Run, Step
 DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 """The character devices programs expect, from Linux's devices.txt."""
 
+GUEST_ENVIRONMENT = {"HOME": "/root", "TMPDIR": "/tmp"}  # noqa: S108  # the host's folders mean nothing in there
 GUEST_FOLDERS = ("proc", "sys", "dev", "run")
 
 
@@ -55,7 +56,7 @@ class Context:
     def read(self, argv: Sequence[Argument], *, root: Path | None = None) -> str:
         """Run a command of the host, or inside `root`, and return its stdout."""
         words = [self.fill(argument) for argument in argv]
-        return self.runner.read(enter_root(root, words) if root else words)
+        return self.runner.read(enter_root(root, words), env=GUEST_ENVIRONMENT) if root else self.runner.read(words)
 
 
 def enter_root(root: Path, argv: Sequence[str]) -> list[str]:
@@ -123,7 +124,7 @@ def _run_command(step: Run, context: Context) -> None:
 
     context.runner.run(
         enter_root(step.root, argv) if step.root else argv,
-        env=dict(step.env),
+        env=(GUEST_ENVIRONMENT if step.root else {}) | dict(step.env),
         input_text=step.input_text,
         on_line=show_progress,
         accept=step.accept,

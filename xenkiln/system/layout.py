@@ -47,6 +47,16 @@ class Paths:
         return Path(os.environ.get("XENKILN_CACHE") or self.build / "cache").absolute()
 
     @property
+    def home(self) -> Path:
+        """HOME of the programs that a build runs."""
+        return self.work / "home"
+
+    @property
+    def scratch(self) -> Path:
+        """Their TMPDIR: what a killed one leaves lies here and not in the host's /tmp."""
+        return self.work / "tmp"
+
+    @property
     def root(self) -> Path:
         """Where the guest's root is mounted while a stage works on it."""
         return self.work / "root"

@@ -86,7 +86,8 @@ def build_rpms(rpms: list[Rpm], trees: Path, work: Path, output: Path, epoch: in
     ]
     spec = work / "tiny.spec"
     spec.write_text(render_template("tiny/tiny.spec.j2", {"packages": packages}), encoding="utf-8")
-    macros = {**MACROS, "_topdir": str(work / "rpmbuild"), "_rpmdir": str(output), "_dbpath": str(work / "rpmdb")}
+    folders = {"_topdir": "rpmbuild", "_dbpath": "rpmdb", "_tmppath": "rpmtmp"}
+    macros = {**MACROS, "_rpmdir": str(output), **{macro: str(work / name) for macro, name in folders.items()}}
     words = [word for name, value in macros.items() for word in ("--define", f"{name} {value}")]
     context.tell(f"build {len(rpms)} rpms")
     context.run(["rpmbuild", "-bb", "--target", "x86_64-linux", *words, spec],
