@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from doit.reporter import ConsoleReporter
@@ -18,6 +19,17 @@ class KilnReporter(ConsoleReporter):  # type: ignore[misc]  # doit ships no type
         super().__init__(outstream, options)
         self.done = 0
         self.current: list[str] = []
+        self.building = False
+
+    def write(self, text: str) -> None:
+        """Write, unless the reader has gone (`doit plan | head`)."""
+        with contextlib.suppress(BrokenPipeError):
+            super().write(text)
+
+    def initialize(self, tasks: Any, selected_tasks: list[str]) -> None:
+        """Whether a build was asked for, so that there is something to be up to date."""
+        verbs = {name.partition(":")[0] for name in selected_tasks}
+        self.building = bool(verbs & {"build", *pipeline.CHAIN})
 
     def execute_task(self, task: Any) -> None:
         """Progress lines say what runs."""
@@ -47,6 +59,6 @@ class KilnReporter(ConsoleReporter):  # type: ignore[misc]  # doit ships no type
         """Whether there was anything to do at all."""
         if self.runtime_errors:
             self.write("\n".join(self.runtime_errors) + "\n")
-        elif self.current and not self.done and not self.failures:
+        elif self.building and self.current and not self.done and not self.failures:
             recipes = sorted({name.partition(":")[2] for name in self.current})
             self.write(f"{', '.join(recipes)}: up to date\n")

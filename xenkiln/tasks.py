@@ -55,6 +55,8 @@ def guard(function: Callable[..., None], *args: object) -> TaskFailed | None:
         function(*args)
     except XenkilnError as error:
         return TaskFailed(str(error), report=True)
+    except BrokenPipeError:
+        return None  # the reader of a plan has seen enough
     except OSError as error:
         return TaskFailed(str(XenkilnError(error.strerror or str(error), place=str(error.filename or "this host"))))
     return None
@@ -108,7 +110,8 @@ def make_stage_tasks(name: str) -> Iterator[Task]:
         slices = pipeline.slices(loaded)
         if name not in slices:
             continue
-        earlier = [f"{need}:{loaded.name}" for need in stage.NEEDS if need in slices]
+        # In the order of the chain, also where a stage reads nothing of the one before it.
+        earlier = [f"{other}:{loaded.name}" for other in list(slices)[: list(slices).index(name)]][-1:]
         subtasks.append(
             Task(
                 f"{name}:{loaded.name}",
