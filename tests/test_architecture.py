@@ -19,7 +19,7 @@ FLOORS = (
     {"", "errors"},
     {"model"},
     {"system"},
-    {"families", "installers", "repositories", "configuration", "kernels", "ramdisks"},
+    {"families", "installers", "repositories", "configuration", "kernels", "ramdisks", "domains"},
     {"stages"},
     {"pipeline", "reporter"},
     {"tasks"},

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xenkiln.domains.placement import list_kinds, place_boot_files, place_disks
 from xenkiln.errors import BuildError, RecipeError
 from xenkiln.model.domain import Domain, Vif
 from xenkiln.model.domain_check import Kind, check_config
@@ -29,7 +30,7 @@ ROOT = Disks(root=RootDisk(size_mib=96))
 def make_inputs(
     name: str, domain: Domain, disks: Disks = ROOT, *, arguments: str = "", group: str | None = None
 ) -> stage.Inputs:
-    placed = stage.place_disks(name, disks, domain, group)
+    placed = place_disks(name, disks, domain, group)
     return stage.Inputs(name, domain, f"/dev/{disks.root.device}", placed, arguments)
 
 
@@ -64,7 +65,7 @@ CASES = {
     ),
 }
 RENDERED: list[tuple[str, Kind]] = [
-    (name, kind) for name, inputs in CASES.items() for kind in stage.list_kinds(inputs.domain)
+    (name, kind) for name, inputs in CASES.items() for kind in list_kinds(inputs.domain)
 ]
 
 
@@ -80,7 +81,7 @@ def test_the_golden_files_are_all_used() -> None:
 def test_the_files_hold_no_path_of_this_machine() -> None:
     loaded = load_image(PROJECT / "recipes/images/debian-12.yaml")
     inputs = stage.slice_recipe(loaded)
-    for kind in stage.list_kinds(inputs.domain):
+    for kind in list_kinds(inputs.domain):
         text = stage.render_config(inputs, kind)
         assert str(PROJECT) not in text
         assert "/var/lib/xen/images/debian-12/root.img" in text
@@ -103,7 +104,7 @@ def test_a_domain_that_becomes_pvh_loses_its_xm_file(tmp_path: Path) -> None:
 
 
 def test_a_kernel_elsewhere_is_the_hosts_own() -> None:
-    kernel, ramdisk = stage.place_boot_files(CASES["centos-5.2"])
+    kernel, ramdisk = place_boot_files("centos-5.2", ARTICLE)
     assert kernel.source is None
     assert (ramdisk.source, ramdisk.path) == ("initrd.img", "/root/xen-image/centos-ramdisk.img")
 
@@ -141,7 +142,7 @@ def test_no_text_breaks_out_of_its_quotes(text: str, mark: str) -> None:
 @given(extra=printable.filter(bool), root=printable.filter(bool))
 def test_any_command_line_arrives_whole(extra: str, root: str) -> None:
     inputs = make_inputs("tiny", Domain(extra=extra, root=root))
-    for kind in stage.list_kinds(inputs.domain):
+    for kind in list_kinds(inputs.domain):
         text = stage.render_config(inputs, kind)
         values = {setting.key: setting.value for setting in parse_config(text)}
         assert (values["extra"], values["root"]) == (extra, root)

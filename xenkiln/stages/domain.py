@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import get_args
 
+from xenkiln.domains.placement import HostFile, list_kinds, place_boot_files, place_disks
 from xenkiln.errors import BuildError, RecipeError, XenkilnError
 from xenkiln.families.contract import Guest, load_family
 from xenkiln.model.domain import Domain, Vif
 from xenkiln.model.domain_check import Kind, check_config
 from xenkiln.model.domain_config import quote_text
 from xenkiln.model.fields import find_repeated
-from xenkiln.model.image import Disks
 from xenkiln.model.loader import LoadedImage
 from xenkiln.system.execution import Context
 from xenkiln.system.files import partial_path
@@ -22,21 +22,7 @@ from xenkiln.system.templates import render_template
 
 SUMMARY = "write the Xen domain's configuration, for xl and for xm"
 NEEDS = ()
-DEFAULT_DIRECTORY = "/var/lib/xen/images"
 DEFAULT_WEIGHT = 256
-
-
-@dataclass(frozen=True)
-class HostFile:
-    """A file of the image and its place on the Xen host.
-
-    source: its name beside the image, None for what the host has of its own; device: what the guest
-    sees it as, "" for kernel and ramdisk.
-    """
-
-    source: str | None
-    path: str
-    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,43 +48,6 @@ def slice_recipe(loaded: LoadedImage) -> Inputs:
                   place_disks(loaded.name, recipe.disks, recipe.domain, group), arguments)  # fmt: skip
 
 
-def place_disks(name: str, disks: Disks, domain: Domain, volume_group: str | None) -> tuple[HostFile, ...]:
-    """Each disk's file and its place on the Xen host: in the image's folder, or a logical volume."""
-    wanted = [("root", disks.root.device, domain.root_file)]
-    wanted += [("swap", disks.swap.device, None)] if disks.swap else []
-    wanted += [(disk.name, disk.device, None) for disk in disks.extra]
-    placed = []
-    for role, device, file in wanted:
-        path = f"{get_directory(name, domain)}/{file or f'{role}.img'}"
-        if volume_group:
-            path = f"/dev/{volume_group}/{name}-{role}"
-        placed.append(HostFile(f"{role}.img", path, device))
-    return tuple(placed)
-
-
-def get_directory(name: str, domain: Domain) -> str:
-    """Where the image lies on the Xen host."""
-    return domain.directory or f"{DEFAULT_DIRECTORY}/{name}"
-
-
-def place_boot_files(inputs: Inputs) -> tuple[HostFile, ...]:
-    """Kernel and ramdisk on the Xen host; none where pygrub finds them in the image."""
-    domain = inputs.domain
-    if domain.boot == "pygrub":
-        return ()
-    folder = PurePosixPath(get_directory(inputs.name, domain))
-    placed = []
-    for source, path in (("vmlinuz", domain.kernel), ("initrd.img", domain.ramdisk)):
-        place = PurePosixPath(path) if path else folder / source
-        placed.append(HostFile(source if place.is_relative_to(folder) else None, str(place)))
-    return tuple(placed)
-
-
-def list_kinds(domain: Domain) -> tuple[Kind, ...]:
-    """The toolstacks that this domain can be described to: xm is older than pvh."""
-    return get_args(Kind) if domain.type == "pv" else ("xl",)
-
-
 def list_outputs(inputs: Inputs, paths: Paths) -> list[Path]:
     """One file for each toolstack."""
     return [config_path(paths, kind) for kind in list_kinds(inputs.domain)]
@@ -116,7 +65,7 @@ def list_references(inputs: Inputs, paths: Paths) -> list[Path]:
 
 def find_problems(inputs: Inputs, paths: Paths) -> list[XenkilnError]:
     """Values that no toolstack could read back, and files that would share one place."""
-    places = [file.path for file in (*inputs.disks, *place_boot_files(inputs))]
+    places = [file.path for file in (*inputs.disks, *place_boot_files(inputs.name, inputs.domain))]
     problems: list[XenkilnError] = [
         BuildError(
             f"two files of the image would be {place} on the Xen host",
@@ -166,7 +115,7 @@ def render_config(inputs: Inputs, kind: Kind) -> str:
 def _collect_values(inputs: Inputs, kind: Kind) -> dict[str, object]:
     """What the templates say, every text in its quotes."""
     domain = inputs.domain
-    boot = [file.path for file in place_boot_files(inputs)] or ["", ""]
+    boot = [file.path for file in place_boot_files(inputs.name, inputs.domain)] or ["", ""]
     pygrub = domain.boot == "pygrub"
     # pygrub takes root= from the image's own menu, and adds what we give to that line.
     root = domain.root if pygrub else domain.root or f"{inputs.root_device} ro"

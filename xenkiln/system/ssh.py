@@ -98,10 +98,10 @@ class Remote:
         return self.run(argv, accept=range(256)).code == 0
 
     @contextmanager
-    def open_file(self, path: str, mode: str) -> Iterator[RemoteFile]:
-        """Open a file over SFTP; `mode` is r+ for what is there, x for a new file."""
+    def open_file(self, path: str) -> Iterator[RemoteFile]:
+        """Open a file or device that is there, over SFTP."""
         with self.translate_errors(path):
-            handle = self._open_sftp().open(path, {"r+": "r+b", "x": "wxb"}[mode], bufsize=0)
+            handle = self._open_sftp().open(path, "r+b", bufsize=0)
             try:
                 yield RemoteFile(handle)
             finally:
@@ -228,6 +228,7 @@ def list_known_hosts(target: Deploy) -> list[Path]:
 def _log_in(client: paramiko.SSHClient, target: Deploy) -> None:
     key_file = str(Path(target.key_file).expanduser()) if target.key_file else None
     stream = socket.create_connection((target.host, target.port), CONNECT_SECONDS)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_MILLISECONDS)
     client.connect(
         target.host,

@@ -44,8 +44,9 @@ def put_file(remote: Remote, parcel: Parcel, target: str, on_progress: Progress)
     partial = f"{target}.partial"
 
     def prepare() -> None:
-        remote.run(["rm", "-f", partial])
-        with remote.open_file(partial, "x") as file:
+        # An image holds password hashes: it is nobody else's to read.
+        remote.run(["sh", "-c", 'umask 077 && rm -f "$1" && : >"$1"', "sh", partial])
+        with remote.open_file(partial) as file:
             file.truncate(parcel.size)
 
     same_size = ["sh", "-c", 'test "$(wc -c <"$1")" -eq "$2"', "sh", partial, str(parcel.size)]
@@ -104,7 +105,7 @@ def _put(
         start = _begin(remote, parcel, prepare)
     for attempts_left in (1, 0):
         _send_data(remote, parcel, path, start, on_progress)
-        remote.run(["sync"])
+        remote.run(["sync", path])  # before coreutils 8.24 it takes no names, and writes out everything
         found = hash_remote(remote, path, parcel.size)
         if found == parcel.sha256:
             return
@@ -135,7 +136,7 @@ def _send_data(remote: Remote, parcel: Parcel, path: str, start: int, on_progres
         for offset, length in list_extents(stream.fileno(), size):
             total += length
             done += max(0, min(offset + length, start) - offset)
-        with remote.open_file(path, "r+") as file, remote.open_file(parcel.state, "r+") as state:
+        with remote.open_file(path) as file, remote.open_file(parcel.state) as state:
             for group in _group_blocks(stream.fileno(), size, start):
                 file.write_blocks([(offset, data) for offset, data in group if data.count(0) != len(data)])
                 end = group[-1][0] + len(group[-1][1])

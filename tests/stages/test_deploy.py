@@ -1,0 +1,352 @@
+"""Deploying to a real sshd with stand-ins for Xen's and LVM's programs."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ssh_host import SshHost, run_sshd
+
+from xenkiln.domains import delivery, preflight
+from xenkiln.domains.placement import place_disks
+from xenkiln.errors import XenkilnError
+from xenkiln.model.domain import Deploy, Domain
+from xenkiln.model.image import Disks, RootDisk, SwapDisk
+from xenkiln.stages import deploy, domain
+from xenkiln.system.commands import Runner
+from xenkiln.system.execution import Context, run_steps
+from xenkiln.system.files import allocated_bytes, hash_file
+from xenkiln.system.layout import Paths
+from xenkiln.system.ssh import ConnectionLostError
+
+MIB = 1 << 20
+DISKS = Disks(root=RootDisk(size_mib=64), swap=SwapDisk(size_mib=8, device="xvda2"))
+
+# Strict about arguments: what the real one does not know fails here too.
+TOOLSTACK = """#!/bin/sh
+echo "${0##*/} $*" >>FOLDER/calls
+case "$1:$#" in
+list:1) echo 'Name ID Mem VCPUs State Time(s)'; echo 'Domain-0 0 1 1 r 1.0'; cat FOLDER/domains ;;
+create:2)
+    name=$(sed -n 's/^name = "\\(.*\\)"$/\\1/p' "$2") && test -n "$name" &&
+    echo "$name 1 96 1 b 0.1" >>FOLDER/domains ;;
+*) echo "unknown: $*" >&2; exit 2 ;;
+esac
+"""
+
+
+class Setting:
+    """A Xen host with an image to be taken there."""
+
+    def __init__(self, host: SshHost, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.host, self.folder = host, folder
+        self.there = folder / "there"
+        self.etc = folder / "etc-xen"
+        self.etc.mkdir()
+        monkeypatch.setattr(delivery, "CONFIG_FOLDER", str(self.etc))
+        monkeypatch.setattr(preflight, "CONFIG_FOLDER", str(self.etc))
+        (folder / "domains").touch()
+        (folder / "calls").touch()
+        self.add_tool("xl")
+        self.paths = Paths("small", folder / "build", folder)
+        self.paths.images.mkdir(parents=True)
+        self.fill_images(1)
+
+    def add_tool(self, name: str, text: str = TOOLSTACK) -> None:
+        tool = self.host.tools / name
+        tool.write_text(text.replace("FOLDER", str(self.folder)))
+        tool.chmod(0o755)
+
+    def fill_images(self, seed: int) -> None:
+        source = random.Random(seed)
+        for name, size_mib, data_mib in (("root.img", 64, 20), ("swap.img", 8, 0)):
+            with (self.paths.images / name).open("wb") as stream:
+                stream.truncate(size_mib * MIB)
+                stream.seek(2 * MIB)
+                stream.write(source.randbytes(data_mib * MIB))
+        for name in ("vmlinuz", "initrd.img"):
+            (self.paths.images / name).write_bytes(source.randbytes(70_000))
+
+    def run(self, section: Domain | None = None, **changes: object) -> tuple[str, str]:
+        """Render and deploy; return the summary and the log."""
+        target = self.host.make_target(**changes)
+        section = section or Domain(directory=str(self.there))
+        inputs = self.make_inputs(section, target)
+        runner = Runner(self.folder / "log")
+        (self.folder / "log").write_text("")
+        run_steps(domain.make_steps(inputs.domain, self.paths), Context(self.paths, runner, lambda _: None))
+        context = Context(self.paths, runner, lambda _: None)
+        run_steps(deploy.make_steps(inputs, self.paths), context)
+        return context.summary, (self.folder / "log").read_text()
+
+    def make_inputs(self, section: Domain, target: Deploy) -> deploy.Inputs:
+        disks = place_disks("small", DISKS, section, target.volume_group)
+        return deploy.Inputs(target, domain.Inputs("small", section, "/dev/xvda1", disks, ""))
+
+    def refuse(self, section: Domain | None = None, **changes: object) -> str:
+        """Return what a deploy that must not change anything says."""
+        before = self.list_there()
+        with pytest.raises(XenkilnError) as caught:
+            self.run(section, **changes)
+        assert self.list_there() == before
+        assert not any(" create" in call for call in self.calls)
+        return str(caught.value)
+
+    def list_there(self) -> dict[str, str]:
+        files = [path for folder in (self.there, self.etc) if folder.exists() for path in folder.rglob("*")]
+        return {str(path): hash_file(path) for path in files if path.is_file()}
+
+    @property
+    def calls(self) -> list[str]:
+        return (self.folder / "calls").read_text().splitlines()
+
+    def stop_domain(self) -> None:
+        (self.folder / "domains").write_text("")
+        (self.folder / "calls").write_text("")
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshHost]:
+    with run_sshd(tmp_path_factory.mktemp("sshd") / "host") as running:
+        yield running
+
+
+@pytest.fixture
+def setting(host: SshHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
+    yield Setting(host, tmp_path, monkeypatch)
+    shutil.rmtree(host.tools)
+    host.tools.mkdir()
+
+
+def test_everything_arrives_and_the_domain_runs(setting: Setting) -> None:
+    summary, _ = setting.run()
+    for name in ("root.img", "swap.img", "vmlinuz", "initrd.img"):
+        assert hash_file(setting.there / name) == hash_file(setting.paths.images / name)
+        assert (setting.there / name).stat().st_mode & 0o077 == 0
+    assert allocated_bytes(setting.there / "root.img") <= 21 * MIB
+    config = setting.etc / "small"
+    assert config.read_text() == (setting.paths.images / "small.xl.cfg").read_text()
+    assert f"target={setting.there}/root.img" in config.read_text()
+    assert f"xl create {config}" in setting.calls
+    assert summary.startswith("sent vmlinuz, initrd.img, root.img, swap.img, small.xl.cfg; small started on")
+    assert "xl console small" in summary
+    assert {path.name for path in setting.there.iterdir()} == {
+        "root.img", "swap.img", "vmlinuz", "initrd.img", "small.deployed",
+    }  # fmt: skip
+    check = ["sha256sum", "--check", "--quiet", str(setting.there / "small.deployed")]
+    subprocess.run(check, check=True)
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_second_deploy_sends_nothing_and_says_so(setting: Setting, is_running: bool) -> None:
+    setting.run()
+    if not is_running:
+        setting.stop_domain()
+    before = {path.name: path.stat().st_mtime_ns for path in setting.there.iterdir()}
+    summary, log = setting.run()
+    assert {path.name: path.stat().st_mtime_ns for path in setting.there.iterdir()} == before
+    assert summary.startswith("nothing to send")
+    assert ("already running" if is_running else "started") in summary
+    assert ".partial" not in log
+
+
+def test_only_what_has_changed_is_sent(setting: Setting) -> None:
+    setting.run()
+    setting.stop_domain()
+    summary, _ = setting.run(Domain(directory=str(setting.there), memory_mib=99))
+    assert summary.startswith("sent small.xl.cfg; small started")
+    setting.stop_domain()
+    setting.fill_images(2)
+    assert setting.run()[0].startswith("sent vmlinuz, initrd.img, root.img, small.xl.cfg;")
+
+
+def test_a_disk_that_the_guest_has_used_is_kept_until_there_is_a_new_build(setting: Setting) -> None:
+    setting.run()
+    with (setting.there / "root.img").open("r+b") as stream:
+        stream.write(b"written by the guest")
+    kept = hash_file(setting.there / "root.img")
+    for _ in range(2):
+        assert setting.run()[0].startswith("nothing to send; ")
+        assert hash_file(setting.there / "root.img") == kept
+        setting.stop_domain()
+    setting.fill_images(2)
+    setting.run()
+    assert hash_file(setting.there / "root.img") == hash_file(setting.paths.images / "root.img")
+
+
+def test_a_running_domain_is_not_pulled_from_under_its_users(setting: Setting) -> None:
+    setting.run()
+    (setting.folder / "calls").write_text("")
+    setting.fill_images(2)
+    message = setting.refuse()
+    assert "small is running there from something else" in message
+    assert "`xl shutdown small` there" in message
+
+
+def test_files_of_others_are_not_overwritten(setting: Setting) -> None:
+    setting.there.mkdir()
+    (setting.there / "root.img").write_text("the work of years")
+    (setting.etc / "small").write_text('name = "small"')
+    message = setting.refuse()
+    assert f"{setting.there}/root.img: is there already and no deploy has put it there" in message
+    assert f"{setting.etc}/small: is there already" in message
+
+
+def test_a_name_that_is_a_folder_of_xens_is_refused(setting: Setting) -> None:
+    (setting.etc / "auto").mkdir()
+    message = setting.refuse(Domain(directory=str(setting.there), name="auto"))
+    assert "/auto: is a folder" in message
+
+
+def test_a_host_without_the_toolstack_says_which_it_has(setting: Setting) -> None:
+    message = setting.refuse(toolstack="xm")
+    assert "has no xm" in message
+    assert "toolstack: xl" in message
+
+
+def test_a_host_not_booted_into_xen_is_named(setting: Setting) -> None:
+    setting.add_tool("xl", "#!/bin/sh\necho 'Could not obtain handle on privileged command interface' >&2\nexit 1\n")
+    message = setting.refuse()
+    assert "`xl list` fails: Could not obtain handle" in message
+    assert "boot that host into Xen" in message
+
+
+def test_a_kernel_of_the_hosts_own_must_be_there(setting: Setting) -> None:
+    kernel = setting.folder / "boot-vmlinuz"
+    section = Domain(directory=str(setting.there), kernel=str(kernel))
+    assert f"{kernel}: is not there" in setting.refuse(section)
+    kernel.write_text("kernel")
+    assert "vmlinuz" not in setting.run(section)[0]
+
+
+def test_a_domain_that_ends_at_once_is_an_error(setting: Setting) -> None:
+    setting.add_tool("xl", TOOLSTACK.replace(">>FOLDER/domains", ">/dev/null"))
+    with pytest.raises(XenkilnError, match="was started and ended at once"):
+        setting.run()
+
+
+def test_xm_gets_its_own_file_and_start_can_be_left_out(setting: Setting) -> None:
+    setting.add_tool("xm")
+    summary, _ = setting.run(toolstack="xm", start=False)
+    assert (setting.etc / "small").read_text() == (setting.paths.images / "small.xm.cfg").read_text()
+    assert not any(" create" in call for call in setting.calls)
+    assert summary == "sent vmlinuz, initrd.img, root.img, swap.img, small.xm.cfg"
+
+
+def test_xm_cannot_start_pvh(setting: Setting) -> None:
+    setting.add_tool("xm")
+    section = Domain(directory=str(setting.there), type="pvh")
+    assert "xm is older than pvh" in setting.refuse(section, toolstack="xm")
+
+
+def test_a_cut_deploy_goes_on(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = delivery.send_file
+    killed: list[str] = []
+
+    def cut(plan: delivery.Delivery, file: object, digest: str, host: object, show: object) -> None:
+        def kill(done: int, total: int) -> None:
+            if done > 5 * MIB and not killed:
+                killed.append("yes")
+                setting.host.kill_sessions()
+
+        real(plan, file, digest, host, kill)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(delivery, "send_file", cut)
+    with pytest.raises(ConnectionLostError, match="goes on from here"):
+        setting.run()
+    assert not (setting.there / "root.img").exists()
+    summary, log = setting.run()
+    assert summary.startswith("sent root.img, swap.img, small.xl.cfg;")
+    assert "going on from byte" in log
+
+
+def test_no_secret_reaches_the_log(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XENKILN_SSH_PASSWORD", "hunter2-secret")
+    summary, log = setting.run()
+    key = (setting.host.folder / "user_key").read_text().splitlines()[2]
+    assert "hunter2" not in summary + log + "".join(setting.calls)
+    assert key not in log
+
+
+@pytest.mark.root
+def test_too_little_room_is_seen_before_anything_is_sent(setting: Setting) -> None:
+    setting.there.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "small", str(setting.there)], check=True)
+    try:
+        assert "MiB are needed there, 10 MiB are free" in setting.refuse()
+    finally:
+        subprocess.run(["umount", str(setting.there)], check=True)
+
+
+LVM = {
+    "vgs": """[ "$*" = "--noheadings --nosuffix --units b -o vg_extent_size,vg_free GROUP" ] || exit 5
+echo "  4194304 FREE" """,
+    "lvs": """[ "$*" = "--noheadings --nosuffix --units b -o lv_name,lv_size,lv_attr GROUP" ] || exit 5
+cat FOLDER/volumes""",
+    "lvcreate": """[ "$1 $2 $3 $5 $7" = "--zero n --name --extents GROUP" ] && [ $# = 7 ] || exit 3
+mkdir -p /dev/GROUP && ln -s "$(cat "FOLDER/device-$4")" "/dev/GROUP/$4"
+echo "  $4 $(($6 * 4194304)) -wi-a-----" >>FOLDER/volumes""",
+}
+
+
+@pytest.fixture
+def group(setting: Setting) -> Iterator[str]:
+    """Set up a volume group of two loop devices full of old data."""
+    name = f"xenkilntest{os.getpid()}"
+    setting.add_tool("blkid", "#!/bin/sh\nexit 1\n")
+    (setting.folder / "volumes").touch()
+    loops = []
+    for role, size_mib in (("root", 64), ("swap", 8)):
+        backing = setting.folder / f"volume-{role}"
+        backing.write_bytes(b"old data" * (size_mib * MIB // 8))
+        command = ["losetup", "--find", "--show", str(backing)]
+        loops.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
+        (setting.folder / f"device-small-{role}").write_text(loops[-1])
+    add_lvm(setting, name, free=100 * MIB)
+    yield name
+    for loop in loops:
+        subprocess.run(["losetup", "--detach", loop], check=True)
+    shutil.rmtree(f"/dev/{name}", ignore_errors=True)
+
+
+def add_lvm(setting: Setting, name: str, free: int) -> None:
+    for tool, body in LVM.items():
+        setting.add_tool(tool, f"#!/bin/sh\n{body}\n".replace("GROUP", name).replace("FREE", str(free)))
+
+
+@pytest.mark.root
+def test_disks_go_to_volumes(setting: Setting, group: str) -> None:
+    summary, _ = setting.run(storage="phy", volume_group=group)
+    assert summary.startswith("sent vmlinuz, initrd.img, root.img, swap.img")
+    for role in ("root", "swap"):
+        assert Path(f"/dev/{group}/small-{role}").read_bytes() == (setting.paths.images / f"{role}.img").read_bytes()
+    assert f"target=/dev/{group}/small-root" in (setting.etc / "small").read_text()
+    assert not (setting.there / "root.img").exists()
+    assert setting.run(storage="phy", volume_group=group)[0].startswith("nothing to send")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("volume", "fact"),
+    [
+        ("small-root 4194304 -wi-a-----", "is 4 MiB large, the image takes 64 MiB"),
+        ("small-root 67108864 -wi-ao----", "is in use"),
+    ],
+)
+def test_a_volume_that_does_not_fit_or_is_used_is_refused(setting: Setting, group: str, volume: str, fact: str) -> None:
+    (setting.folder / "volumes").write_text(f"  {volume}\n")
+    Path(f"/dev/{group}").mkdir()
+    Path(f"/dev/{group}/small-root").symlink_to((setting.folder / "device-small-root").read_text())
+    assert fact in setting.refuse(storage="phy", volume_group=group)
+
+
+@pytest.mark.root
+def test_a_full_or_missing_group_is_refused(setting: Setting, group: str) -> None:
+    add_lvm(setting, group, free=8 * MIB)
+    assert "72 MiB are needed in it, 8 MiB are free" in setting.refuse(storage="phy", volume_group=group)
+    assert "has no volume group other" in setting.refuse(storage="phy", volume_group="other")
