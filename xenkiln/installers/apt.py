@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 
 from xenkiln.errors import BuildError, CommandError
+from xenkiln.installers.apt_host import find_host_mirror, write_conf
 from xenkiln.installers.cache import keep_file
 from xenkiln.installers.contract import Selection
 from xenkiln.model.distributions import DEBIAN_RELEASES, DebianRelease
 from xenkiln.model.packages import Package
 from xenkiln.system.execution import Context
+from xenkiln.system.files import hash_file
 
 ARCHITECTURES = {"x86_64": "amd64", "i386": "i386"}
 SECURITY_SUFFIX = "-security"
@@ -23,30 +25,8 @@ ATTEMPTS = 3
 FIRST_PAUSE_SECONDS = 2.0
 RETRY_PATTERN = (
     r"Could not resolve|Temporary failure|Connection|timed out|Unable to connect|50[0-9]  "
-    r"|Hash Sum mismatch|Unexpected size|Mirror sync"
+    r"|Error reading from server|Hash Sum mismatch|unexpected size|Unexpected size|Mirror sync"
 )
-
-CONF = """\
-Dir "/";
-Dir::Etc "{state}/etc";
-Dir::Etc::Parts "/etc/apt/apt.conf.d";
-Dir::State "{state}/lib";
-Dir::State::status "{state}/status";
-Dir::Cache "{state}/cache";
-Dir::Cache::archives "{state}/archives/";
-APT::Architecture "{arch}";
-APT::Architectures {{ "{arch}"; }};
-APT::Install-Recommends "{recommends}";
-APT::Install-Suggests "false";
-Acquire::Languages "none";
-Acquire::Retries "0";
-Acquire::http::Timeout "30";
-Acquire::https::Timeout "30";
-DPkg::Post-Invoke "";
-APT::Update::Post-Invoke "";
-APT::Update::Post-Invoke-Success "";
-"""
-"""apt.conf(5). The host's own parts are read first: proxies, certificates and credentials are in them."""
 
 
 def architecture(arch: str) -> str:
@@ -66,10 +46,9 @@ def prepare_state(selection: Selection, context: Context) -> None:
                  "archives/partial"):  # fmt: skip
         (state / name).mkdir(parents=True, exist_ok=True)
     (state / "status").write_text("")
-    recommends = str(selection.packages.weak_dependencies).lower()
-    conf = CONF.format(state=state, arch=architecture(selection.arch), recommends=recommends)
-    (state / "apt.conf").write_text(conf, encoding="utf-8")
-    context.runner.env["APT_CONFIG"] = str(state / "apt.conf")
+    recommends = selection.packages.weak_dependencies
+    conf = write_conf(state, architecture(selection.arch), recommends=recommends)
+    context.runner.env["APT_CONFIG"] = str(conf)
 
 
 def release_of(selection: Selection) -> DebianRelease:
@@ -84,33 +63,10 @@ def list_mirrors(selection: Selection, context: Context) -> list[str]:
     return [find_host_mirror(release_of(selection).distribution, context) or release_of(selection).mirror]
 
 
-def find_host_mirror(distribution: str, context: Context) -> str | None:
-    """The mirror that this host itself is configured with, when it carries that distribution."""
-    host = _read_os_release()
-    if host.get("ID") != distribution:
-        return None
-    codename = host.get("VERSION_CODENAME", "")
-    form = "$(REPO_URI) $(RELEASE)"
-    # Without our APT_CONFIG: this question is about the host.
-    output = context.runner.read(["env", "-u", "APT_CONFIG", "apt-get", "indextargets", "--no-release-info",
-                                  "--format", form, "Identifier: Packages"])  # fmt: skip
-    for line in output.splitlines():
-        uri, _, suite = line.partition(" ")
-        if suite == codename:
-            return uri.rstrip("/")
-    return None
-
-
-def _read_os_release() -> dict[str, str]:
-    lines = Path("/etc/os-release").read_text(encoding="utf-8").splitlines()
-    pairs = (line.split("=", 1) for line in lines if "=" in line)
-    return {name: value.strip('"') for name, value in pairs}
-
-
 def archive_of(mirror: str, suite: str, selection: Selection) -> str:
     """The archive that carries a suite: Debian keeps security updates beside the main one."""
     if release_of(selection).distribution == "debian" and suite.endswith(SECURITY_SUFFIX):
-        return re.sub(r"/debian$", "/debian-security", mirror)
+        return re.sub(r"/debian(/[0-9]{8}T[0-9]{6}Z)?$", r"/debian-security\1", mirror)
     return mirror
 
 
@@ -118,7 +74,9 @@ def update_lists(selection: Selection, context: Context) -> None:
     """Fetch the signed indexes, from the first mirror that answers well."""
     suites = selection.packages.suites or release_of(selection).suites
     keyring = find_keyring(selection, context)
-    options = "trusted=yes" if selection.packages.signatures == "not checked" else f"signed-by={keyring}"
+    trust = "trusted=yes" if selection.packages.signatures == "not checked" else f"signed-by={keyring}"
+    # target: a host with a desktop or apt-file would fetch their indexes too.
+    options = f"target=Packages {trust}"
     components = " ".join(selection.packages.components)
     mirrors = list_mirrors(selection, context)
 
@@ -238,7 +196,7 @@ def _download(mirror: str, packages: Sequence[Package], folder: Path, selection:
     for package in packages:
         archive = archive_of(mirror, f"-{package.origin}", selection)
         target = folder / package.sha256
-        if not target.exists():
+        if not _is_whole(target, package):
             words += [f"{archive}/{package.location}", str(target), f"SHA256:{package.sha256}"]
 
     def show(line: str) -> None:
@@ -251,7 +209,15 @@ def _download(mirror: str, packages: Sequence[Package], folder: Path, selection:
 
 def _take(package: Package, folder: Path, context: Context) -> bool:
     target = folder / package.sha256
-    if not target.is_file():
+    if not _is_whole(target, package):
         return False
     keep_file(context.paths.cache, package, target)
     return True
+
+
+def _is_whole(target: Path, package: Package) -> bool:
+    """Whether a package was fetched; what a kill or the mirror cut short is removed."""
+    if target.is_file() and hash_file(target) == package.sha256:
+        return True
+    target.unlink(missing_ok=True)
+    return False

@@ -17,7 +17,7 @@ from xenkiln.system.execution import Context
 from xenkiln.system.files import remove_path
 from xenkiln.system.steps import Do, Run, Step
 
-RESOLVE_TOOLS = ("apt-get", "apt-cache", "dpkg-scanpackages")
+RESOLVE_TOOLS = ("apt-get", "apt-cache", apt.APT_HELPER, "dpkg-scanpackages")
 NO_SUITE = ""
 """With a suite mmdebstrap takes only packages whose Release names it; our repository has no Release."""
 HOOKS = "/usr/share/mmdebstrap/hooks/file-mirror-automount"
@@ -78,7 +78,7 @@ def make_bootstrap_steps(selection: Selection, repository: Path, root: Path) -> 
             (root / "etc" / name).unlink(missing_ok=True)
 
     return [
-        Do("empty the root", lambda context: remove_path(root / "lost+found")),
+        Do("empty the root", lambda context: remove_path(root / "lost+found"), ("mmdebstrap", f"{HOOKS}/setup00.sh")),
         Run("install the packages with mmdebstrap",
             ("unshare", "--mount", "--pid", "--fork", "--kill-child", "mmdebstrap", *filter(None, options), NO_SUITE,
              root, source),
