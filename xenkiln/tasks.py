@@ -120,7 +120,7 @@ def make_stage_tasks(name: str) -> Iterator[Task]:
                 uptodate=[(is_current, [name, loaded])],
                 targets=list(map(str, stage.list_outputs(slices[name], pipeline.paths_for(loaded)))),
                 clean=[(pipeline.clean_stage, [name, loaded])],
-                doc=f"{loaded.recipe.summary}: {stage.SUMMARY}",
+                doc=loaded.recipe.summary,
                 verbosity=2,
             )
         )
@@ -178,7 +178,7 @@ def make_command_tasks(verb: str, doc: str, *, after_build: bool = False) -> Ite
     subtasks = [
         Task(f"{verb}:{loaded.name}", [(guard, [run_command, verb, loaded])],
              task_dep=[f"build:{loaded.name}"] if after_build else [],
-             doc=f"{loaded.recipe.summary}: {doc}", verbosity=2, io={"capture": False})
+             doc=loaded.recipe.summary, verbosity=2, io={"capture": False})
         for loaded in good.values()
     ]  # fmt: skip
     subtasks += _make_broken_tasks(verb, broken)

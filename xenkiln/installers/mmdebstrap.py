@@ -6,6 +6,7 @@ installs from a local repository that holds exactly the planned packages.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -76,6 +77,10 @@ def make_bootstrap_steps(selection: Selection, repository: Path, root: Path) -> 
         _remove_mount_point(root, repository)
         for name in ("apt/apt.conf.d/99mmdebstrap", "dpkg/dpkg.cfg.d/99mmdebstrap"):
             (root / "etc" / name).unlink(missing_ok=True)
+        for name in ("cache/apt/archives/partial", "lib/apt/lists/partial"):
+            # apt gives them to its own user only where that user could reach the repository.
+            if (root / "var" / name).is_dir():
+                os.chown(root / "var" / name, 0, 0)
 
     return [
         Do("empty the root", lambda context: remove_path(root / "lost+found"), ("mmdebstrap", f"{HOOKS}/setup00.sh")),
