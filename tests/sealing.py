@@ -82,7 +82,7 @@ def make_image(image: Path, kind: str, size_mib: int) -> None:
     subprocess.run([f"mkfs.{kind}", "-q", image], check=True, capture_output=True)
 
 
-def make_layers(paths: Paths, fill_base: Callable[[Path], None], change: Callable[[Path], None] | None = None, *,
+def make_layers(paths: Paths, fill_base: Callable[[Path], object], change: Callable[[Path], object] | None = None, *,
                 kind: str = "ext4", size_mib: int = 320) -> None:  # fmt: skip
     """What bootstrap and configure leave: a filesystem, and an overlay's upper layer in another one."""
     base, layer = paths.layer("bootstrap"), paths.layer("configure")

@@ -39,15 +39,17 @@ def test_a_volume_has_the_features_it_was_given_and_no_others(tmp_path: Path, ol
     assert header["Block size"] == "4096"
 
 
-def test_the_settings_of_the_host_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    strange = tmp_path / "mke2fs.conf"
-    strange.write_text(
-        "[defaults]\nblocksize = 1024\ninode_size = 512\nreserved_ratio = 20\nenable_periodic_fsck = 1\n"
-    )
-    ordinary = make(make_volume(), tmp_path, "ordinary").read_bytes()
-    monkeypatch.setenv("MKE2FS_CONFIG", str(strange))
-    monkeypatch.setenv("MKE2FS_FIRST_META_BG", "1")
-    assert make(make_volume(), tmp_path, "strange").read_bytes() == ordinary
+def test_mke2fs_reads_our_configuration_and_finds_nothing_to_warn_of(tmp_path: Path) -> None:
+    (step,) = (step for step in make_volume_steps(make_volume(), tmp_path / "x") if "mke2fs" in step.argv)  # type: ignore[union-attr]
+    assert isinstance(step, Run)
+    config = Path(dict(step.env)["MKE2FS_CONFIG"])
+    assert "defaults" not in config.read_text(), "it would say more than the command line does"
+    paths = make_paths(tmp_path)
+    context = make_context(paths)
+    run_steps(make_volume_steps(make_volume(), paths.work / "x.img"), context)
+    log = paths.log("test").read_text()
+    assert "$ mke2fs" in log
+    assert "mke2fs.conf" not in log
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["ext4", "ext3 of 2007"])

@@ -139,8 +139,12 @@ def test_what_is_no_filesystem_is_refused(tmp_path: Path) -> None:
 SECONDS = st.integers(-(2**31), 2**31 - 1)
 
 
-@given(st.builds(InodeTimes, st.sampled_from([0o100644, 0o40755, 0o120777]), SECONDS, SECONDS, SECONDS,
-                 st.integers(0, 9), *[st.integers(0, 2**32 - 1)] * 3, st.none() | SECONDS, st.integers(0, 9)))  # fmt: skip
+EXTRA = st.integers(0, 2**32 - 1)
+MODES = st.sampled_from([0o100644, 0o40755, 0o120777])
+FEW = st.integers(0, 9)
+
+
+@given(st.builds(InodeTimes, MODES, SECONDS, SECONDS, SECONDS, FEW, EXTRA, EXTRA, EXTRA, st.none() | SECONDS, FEW))
 def test_a_corrected_inode_needs_no_correction(times: InodeTimes) -> None:
     values = dict(vars(times))
     for name, text in list_corrections(times, EPOCH):

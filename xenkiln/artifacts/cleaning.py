@@ -40,8 +40,11 @@ def _enter(root: Path, folders: Iterable[Path], part: str) -> Iterator[Path]:
             yield from (Path(top) for top, _, _ in os.walk(folder))
             continue
         for path in _match(folder, part):
-            inside = resolve_in_root(root, f"/{path.relative_to(root)}")
-            if inside.is_dir() and not inside.is_symlink():
+            try:
+                inside = resolve_in_root(root, f"/{path.relative_to(root)}")
+            except BuildError:
+                continue  # links in a circle lead nowhere: there is nothing to find
+            if inside.is_dir():
                 yield inside
 
 
