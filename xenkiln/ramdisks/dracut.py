@@ -1,0 +1,23 @@
+"""dracut: CentOS 6 and later, Rocky Linux."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xenkiln.model.image import Ramdisk
+from xenkiln.ramdisks.repacking import make_repack_step
+from xenkiln.system.layout import PROJECT
+from xenkiln.system.steps import Run, Step, Value
+
+FRONT_ENDS = ("xen-blkfront", "xen-netfront")
+SCRIPT = PROJECT / "scripts" / "guest" / "run-dracut"
+
+
+def make_ramdisk_steps(ramdisk: Ramdisk, filesystem: str, root: Path, output: str) -> list[Step]:
+    """One run, with the front-ends and the root's filesystem; the script picks the options its dracut knows."""
+    drivers = dict.fromkeys([*ramdisk.preload, *FRONT_ENDS, *ramdisk.modules, filesystem])
+    return [
+        Run("make the ramdisk with dracut", ("/bin/sh", "-s", "--", output, Value("kernel_version"), *drivers),
+            root=root, input_text=SCRIPT.read_text(encoding="utf-8")),
+        make_repack_step(root, output),
+    ]  # fmt: skip
