@@ -10,8 +10,8 @@ from xenkiln.errors import BuildError
 from xenkiln.families.contract import FieldProblem, FilesystemProfile, Guest
 from xenkiln.families.filesystems import ext_profile
 from xenkiln.families.first_boot import FirstBootTask, list_tasks
-from xenkiln.families.fstab import render_fstab
-from xenkiln.model.configure import Interface
+from xenkiln.families.fstab import make_mount_points, render_fstab
+from xenkiln.model.configure import Interface, Network
 from xenkiln.model.distributions import DEBIAN_RELEASES
 from xenkiln.model.domain import Domain
 from xenkiln.model.image import ImageRecipe
@@ -33,7 +33,13 @@ CLEANUP = (
 )  # fmt: skip
 """After mmdebstrap(1), section SOURCE_DATE_EPOCH, and what a second build was seen to differ in."""
 
+NO_I386 = dict.fromkeys(("jammy", "noble"), "Ubuntu has no i386 since 20.04")
+NO_I386["trixie"] = "Debian has no i386 kernel since 13"
+
 TRUNCATE = ("etc/machine-id", "var/log/faillog", "var/log/lastlog", "var/log/btmp", "var/log/wtmp")
+
+EPHEMERAL = {"systemd": "nofail", "upstart": "nobootwait"}
+"""systemd.mount(5); of upstart's mountall only the latter keeps the boot from waiting."""
 
 NO_RENAMING = ("ln", "-sf", "/dev/null", "/etc/systemd/network/99-default.link")
 """systemd.link(5): without it newer releases call a Xen interface enX0, and the recipe says eth0."""
@@ -44,15 +50,20 @@ def find_recipe_problems(recipe: ImageRecipe) -> list[FieldProblem]:
     problems: list[FieldProblem] = []
     if recipe.release not in DEBIAN_RELEASES:
         problems.append((("release",), f"unknown release {recipe.release!r}; known: {', '.join(DEBIAN_RELEASES)}"))
-    elif recipe.arch == "i386" and recipe.release == "noble":
-        problems.append((("arch",), "Ubuntu has no i386 since 20.04"))
+    elif recipe.arch == "i386" and recipe.release in NO_I386:
+        problems.append((("arch",), NO_I386[recipe.release]))
     problems += [
         (("packages", name), "is for rpm distributions; Debian takes mirrors and install")
         for name in ("repositories", "groups")
         if getattr(recipe.packages, name)
     ]
-    if recipe.configure.network.manager in ("ifcfg", "busybox"):
+    network = recipe.configure.network
+    if network.manager in ("ifcfg", "busybox"):
         problems.append((("configure", "network", "manager"), "must be networkd or ifupdown on Debian and Ubuntu"))
+    if network.manager == "networkd" and recipe.release == "lucid":
+        problems.append((("configure", "network", "manager"), "must be ifupdown: Ubuntu 10.04 has no systemd"))
+    if network.gateway and not any(interface.method == "static" for interface in network.interfaces):
+        problems.append((("configure", "network", "gateway"), "goes with a static interface; dhcp brings its own"))
     if recipe.configure.sources.yum:
         problems.append((("configure", "sources", "yum"), "Debian and Ubuntu have apt sources"))
     return problems
@@ -72,9 +83,11 @@ def make_configure_steps(guest: Guest, root: Path) -> Sequence[Step]:
     """Every file whose form is Debian's own."""
     init = DEBIAN_RELEASES[guest.release].init
     hostname = guest.configure.hostname
-    hosts = f"127.0.0.1\tlocalhost\n127.0.1.1\t{hostname}\n\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+    names = " ".join(dict.fromkeys([hostname, hostname.partition(".")[0]]))
+    hosts = f"127.0.0.1\tlocalhost\n127.0.1.1\t{names}\n\n::1\tlocalhost ip6-localhost ip6-loopback\n"
     steps: list[Step] = [
-        Write("/etc/fstab", render_fstab(guest, pseudo=()), root=root),
+        Write("/etc/fstab", render_fstab(guest, pseudo=(), ephemeral_option=EPHEMERAL[init]), root=root),
+        *make_mount_points(guest, root),
         Write("/etc/hostname", f"{hostname}\n", root=root),
         Write("/etc/hosts", hosts, root=root),
         Write("/etc/apt/sources.list", "".join(f"{line}\n" for line in list_sources(guest)), root=root),
@@ -116,15 +129,25 @@ def _make_network_steps(guest: Guest, init: str, root: Path) -> list[Step]:
     steps: list[Step] = [Do("set /etc/resolv.conf", set_resolver, writes=(root / "etc/resolv.conf",))]
     if init == "systemd":
         steps.append(Run("keep the kernel's interface names", NO_RENAMING, root=root))
+    interfaces = list_interfaces(network)
     if manager == "ifupdown":
-        interfaces = [_interface_values(interface) for interface in network.interfaces]
-        text = render_template("debian/interfaces", {"interfaces": interfaces, "dns": network.dns})
+        values = [_interface_values(interface) for interface in interfaces]
+        text = render_template("debian/interfaces", {"interfaces": values, "dns": network.dns})
         return [*steps, Write("/etc/network/interfaces", text, root=root)]
-    for number, interface in enumerate(network.interfaces):
+    for number, interface in enumerate(interfaces):
         dns = network.dns if number == 0 else ()
         text = render_template("debian/networkd", {"interface": interface, "dns": dns})
         steps.append(Write(f"/etc/systemd/network/10-{interface.name}.network", text, root=root))
     return [*steps, _enable("systemd-networkd.service", root)]
+
+
+def list_interfaces(network: Network) -> list[Interface]:
+    """The interfaces; the network's gateway goes with the first static one, unless one has its own."""
+    interfaces = list(network.interfaces)
+    static = [number for number, interface in enumerate(interfaces) if interface.method == "static"]
+    if network.gateway and static and not any(interface.gateway for interface in interfaces):
+        interfaces[static[0]] = interfaces[static[0]].model_copy(update={"gateway": network.gateway})
+    return interfaces
 
 
 def _interface_values(interface: Interface) -> dict[str, object]:
@@ -134,7 +157,9 @@ def _interface_values(interface: Interface) -> dict[str, object]:
 
 def _make_console_steps(guest: Guest, init: str, root: Path) -> list[Step]:
     if init == "systemd":
-        return [_enable(f"serial-getty@{guest.console}.service", root)]
+        screen = guest.console.startswith("tty") and guest.console[3:].isdigit()  # tty1, unlike ttyS0 and hvc0
+        getty = "getty" if screen else "serial-getty"
+        return [_enable(f"{getty}@{guest.console}.service", root)]
 
     def allow_root(context: Context) -> None:
         path = resolve_in_root(root, "/etc/securetty")

@@ -18,7 +18,7 @@ class FirstBootTask:
     path: str
     unit: tuple[str, ...] = ()
     service: tuple[str, ...] = ()
-    start_on: str = "stopped rc"
+    start_on: str = "stopped rc RUNLEVEL=[2345]"
 
     def read_script(self) -> str:
         """The script's text."""
@@ -38,7 +38,7 @@ GROW_ROOT = FirstBootTask(
 META_DATA = FirstBootTask(
     "xenkiln-meta-data", "Fetch the instance's meta-data and ssh key", "meta-data", "/usr/sbin/xenkiln-meta-data",
     ("Wants=network-online.target", "After=network-online.target"),
-    ("StandardOutput=journal+console",), start_on="stopped rc",
+    ("StandardOutput=journal+console",),
 )  # fmt: skip
 
 

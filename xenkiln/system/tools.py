@@ -10,6 +10,8 @@ from xenkiln.errors import HostError
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 PACKAGES = {
+    "/usr/lib/apt/apt-helper": "apt",
+    "/usr/share/mmdebstrap/hooks/file-mirror-automount/setup00.sh": "mmdebstrap",
     "apt-get": "apt",
     "apt-cache": "apt",
     "createrepo_c": "createrepo-c",
@@ -50,13 +52,13 @@ def search_path() -> str:
 
 
 def find_tool(name: str) -> str | None:
-    """The path of an executable, or None."""
+    """The path of an executable, or None; a name with slashes is that file itself."""
     return shutil.which(name, path=search_path())
 
 
 def find_missing(names: set[str]) -> list[str]:
     """Those tools of `names` that this host lacks, sorted."""
-    return sorted(name for name in names if "/" not in name and find_tool(name) is None)
+    return sorted(name for name in names if find_tool(name) is None)
 
 
 def missing_tools_error(missing: list[str]) -> HostError:
