@@ -90,8 +90,6 @@ def make_layers(paths: Paths, fill_base: Callable[[Path], object], change: Calla
         make_image(image, kind, size_mib)
     with mounted(base, paths.work / "bootstrap") as lower:
         fill_base(lower)
-        for leftover in lower.glob("lost+found"):
-            leftover.rmdir()
         with mounted(layer, paths.work / "configure") as top:
             (top / "upper").mkdir()
             (top / "work").mkdir()
