@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 from doit.task import Task
@@ -14,7 +15,8 @@ tasks.stop_on_signals()
 DOIT_CONFIG = {
     "default_tasks": ["build"],
     "backend": "sqlite3",
-    "dep_file": tasks.prepare_build_folder(),
+    # The records in build/work say what is done; a kill cannot leave them wrong, nor another user's build.
+    "dep_file": ":memory:",
     "reporter": KilnReporter,
     "sort": "definition",
     "verbosity": 2,
@@ -22,8 +24,13 @@ DOIT_CONFIG = {
 
 
 def task_build() -> Iterator[Task]:
-    """Build an image, all stages."""
-    return tasks.make_build_tasks()
+    """build an image: root.img, vmlinuz, initrd.img, Xen configuration, checksums
+
+    Goes on from the last finished stage and does only what the recipe's changes ask for. The image is
+    left in build/images/NAME, the full output of each stage in build/images/NAME/logs. Needs root.
+    Several images at the same time: doit -n 2 build:ONE build:OTHER
+    """
+    return tasks.make_build_tasks(tasks.doc_of(task_build))
 
 
 def task_stages() -> Iterator[Task]:
@@ -38,41 +45,70 @@ def task_check() -> Iterator[Task]:
 
 
 def task_plan() -> Iterator[Task]:
-    """show every command and every file of a build, without running anything or being root"""
+    """show every command and every file of a build, without running anything or being root
+
+    Stages that are up to date are marked so. At the end it says what stands in the way on this host.
+    """
     return tasks.make_command_tasks("plan", tasks.doc_of(task_plan))
 
 
 def task_lock() -> Iterator[Task]:
-    """pin exact package versions, checksums and the date, in a file beside the recipe"""
+    """pin exact package versions, checksums and the date, in a file beside the recipe
+
+    A build with recipes/images/NAME.lock.yaml installs exactly these, and clamps every time in the image
+    to its date; it says which package the mirror no longer has. Remove the file to follow the mirror again.
+    """
     return tasks.make_command_tasks("lock", tasks.doc_of(task_lock))
 
 
 def task_verify() -> Iterator[Task]:
-    """build again in another folder, filesystem, clock, locale and umask, and compare every byte"""
+    """build again in another folder, filesystem, clock, locale and umask, and compare every byte
+
+    Builds the image first where it is not up to date. On a difference it names the files that differ.
+    """
     return tasks.make_command_tasks("verify", tasks.doc_of(task_verify), after_build=True)
 
 
 def task_diff() -> Iterator[Task]:
-    """diff:A:B shows the packages and files that differ between two built images"""
+    """show the packages and files that differ between two built images: doit diff:A:B
+
+    Compares names, versions and checksums of packages, and type, mode, owner and content of files.
+    """
     return tasks.make_pair_tasks("diff", tasks.doc_of(task_diff))
 
 
 def task_shell() -> Iterator[Task]:
-    """open a shell inside a built image; what you change there is thrown away"""
+    """open a shell inside a built image; what you change there is thrown away
+
+    The image is mounted read-only under an overlay in memory, without a network.
+    """
     return tasks.make_command_tasks("shell", tasks.doc_of(task_shell))
 
 
 def task_deploy() -> Iterator[Task]:
-    """take a built image to the recipe's Xen host over ssh and start it there"""
+    """take a built image to the recipe's Xen host over ssh and start it there
+
+    Where to is the recipe's `deploy` section. Only what the host does not have yet is sent.
+    """
     return tasks.make_command_tasks("deploy", tasks.doc_of(task_deploy), after_build=True)
 
 
 def task_doctor() -> Task:
-    """tell what this host has and lacks: tools, root, loop devices, space, old binaries"""
+    """tell what this host has and lacks: tools, root, loop devices, space, old binaries
+
+    Fails when something is missing that every build needs.
+    """
     return tasks.make_host_task("doctor", tasks.doc_of(task_doctor))
 
 
 def task_sweep() -> Task:
-    """list what killed runs left: loop devices, mounts, partial files; --remove removes them"""
+    """list what killed runs left: loop devices, mounts, partial files; --remove removes them
+
+    Only what lies below the build folder, and nothing that a running build uses. The next build needs no
+    sweep: it goes on by itself.
+    """
     remove = {"name": "remove", "long": "remove", "type": bool, "default": False, "help": "remove what is listed"}
     return tasks.make_host_task("sweep", tasks.doc_of(task_sweep), remove)
+
+
+tasks.refuse_unknown_names(sys.argv[1:], {name.removeprefix("task_") for name in dir()} | {*tasks.STAGES})

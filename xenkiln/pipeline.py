@@ -8,22 +8,24 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import is_dataclass
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from pydantic import BaseModel
-
-from xenkiln.errors import BuildError, HostError, XenkilnError
-from xenkiln.model.loader import LoadedImage
+from xenkiln.errors import BuildError, HostError, RecipeError, XenkilnError
+from xenkiln.families.contract import load_family
+from xenkiln.model.encoding import encode_value
+from xenkiln.model.loader import LoadedImage, list_missing_keys, load_images, problem_at
 from xenkiln.model.records import Record, dump_record, parse_record
+from xenkiln.system.causes import explain_os_error
 from xenkiln.system.commands import Runner
 from xenkiln.system.execution import Context, run_steps
-from xenkiln.system.files import fixed_umask, hash_file, partial_path, write_finished
+from xenkiln.system.files import fixed_umask, hash_file, partial_path, remove_path, write_finished
 from xenkiln.system.layout import PROJECT, Paths, build_folder, recipe_folder
-from xenkiln.system.locks import hold_lock
-from xenkiln.system.steps import Step, list_tools, needs_root
+from xenkiln.system.locks import claim_lock, join_claim
+from xenkiln.system.mounts import find_loop_problem
+from xenkiln.system.steps import Step, list_tools, needs_loop, needs_root
 from xenkiln.system.tools import find_missing, missing_tools_error
 
 CHAIN = ("repository", "packages", "filesystem", "bootstrap", "configure", "ramdisk", "seal", "domain")
@@ -65,6 +67,18 @@ def load_stage(name: str) -> Stage:
     return cast(Stage, importlib.import_module(f"xenkiln.stages.{name}"))
 
 
+def load_recipes() -> tuple[dict[str, LoadedImage], dict[str, RecipeError]]:
+    """Every image recipe by name: those that can be built, and what is wrong with the others."""
+    good, broken = load_images(recipe_folder())
+    for name, loaded in list(good.items()):
+        problems = load_family(loaded.recipe.family).find_recipe_problems(loaded.recipe)
+        if problems:
+            del good[name]
+            found = [problem_at(loaded, path, fact) for path, fact in problems]
+            broken[name] = RecipeError(sorted(found, key=lambda problem: problem.line))
+    return good, broken
+
+
 def paths_for(loaded: LoadedImage) -> Paths:
     """Where this recipe's files lie."""
     return paths_of(loaded.name)
@@ -92,23 +106,10 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def encode(value: object) -> object:
-    """A slice as JSON types."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if is_dataclass(value) and not isinstance(value, type):
-        return {name: encode(item) for name, item in vars(value).items()}
-    if isinstance(value, tuple | list):
-        return [encode(item) for item in value]
-    if isinstance(value, dict):
-        return {key: encode(item) for key, item in value.items()}
-    return str(value) if isinstance(value, Path) else value
-
-
 def read_record(paths: Paths, stage: str) -> Record | None:
     """A stage's record, None when it never finished."""
     try:
-        return parse_record(paths.record(stage).read_text(encoding="utf-8"))
+        return parse_record(paths.record(stage).read_text(encoding="utf-8", errors="replace"))
     except FileNotFoundError:
         return None
 
@@ -123,10 +124,9 @@ def compute_key(name: str, inputs: Any, paths: Paths) -> str | None:
             earlier[need] = select_identity(name, record)
         elif need != "repository":
             return None
-    references = {}
-    for path in stage.list_references(inputs, paths):
-        references[path.name] = hash_file(path) if path.is_file() else "missing"
-    parts = [name, encode(inputs), earlier, references, code_digest()]
+    # By place in the list: two files in different folders may have one name, and a checkout any path.
+    references = [hash_file(path) if path.is_file() else "" for path in stage.list_references(inputs, paths)]
+    parts = [name, encode_value(inputs), earlier, references, code_digest()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -160,8 +160,17 @@ def stat_files(files: Sequence[Path]) -> dict[str, tuple[int, int]]:
 def run_stage(name: str, loaded: LoadedImage, tell: Callable[[str], None]) -> Record:
     """Run one stage to its record; a failure leaves only what is finished."""
     paths = paths_for(loaded)
-    with hold_lock(paths.work / "lock", f"the build of {loaded.name}"), fixed_umask():
+    with join_claim(paths.lock_file, f"the build of {loaded.name}"), fixed_umask():
         return _run_locked(name, loaded, paths, tell)
+
+
+def claim_build(loaded: LoadedImage) -> None:
+    """Keep other runs away from this recipe until this process ends, between its stages too.
+
+    Where that fails `find_problems` says so.
+    """
+    with suppress(OSError):
+        claim_lock(paths_for(loaded).lock_file)
 
 
 def _run_locked(name: str, loaded: LoadedImage, paths: Paths, tell: Callable[[str], None]) -> Record:
@@ -170,6 +179,7 @@ def _run_locked(name: str, loaded: LoadedImage, paths: Paths, tell: Callable[[st
     outputs = stage.list_outputs(inputs, paths)
     # Without its record the stage counts as not done, whatever a kill leaves half replaced.
     paths.record(name).unlink(missing_ok=True)
+    remove_path(paths.scratch(name))
     for path in outputs:
         partial_path(path).unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,6 +190,7 @@ def _run_locked(name: str, loaded: LoadedImage, paths: Paths, tell: Callable[[st
     context = make_context(name, paths, tell)
     started = time.time()
     times = run_steps(stage.make_steps(inputs, paths), context)
+    remove_path(paths.scratch(name))
     record = Record(
         kind=name,
         name=loaded.name,
@@ -204,9 +215,9 @@ def make_context(name: str, paths: Paths, tell: Callable[[str], None]) -> Contex
     log = paths.log(name)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
-    for folder in (paths.home, paths.scratch):
+    for folder in (paths.home, paths.scratch(name)):
         folder.mkdir(parents=True, exist_ok=True)
-    env = {"HOME": str(paths.home), "TMPDIR": str(paths.scratch)}
+    env = {"HOME": str(paths.home), "TMPDIR": str(paths.scratch(name))}
     if "epoch" in values:
         # e2fsprogs up to 1.47.0 knows only its own name for the date.
         env |= {"SOURCE_DATE_EPOCH": values["epoch"], "E2FSPROGS_FAKE_TIME": values["epoch"]}
@@ -217,24 +228,51 @@ def find_problems(loaded: LoadedImage) -> list[XenkilnError]:
     """Everything that would stop a build and can be known before its first change."""
     paths = paths_for(loaded)
     stale: dict[str, Any] = {}
-    for name, inputs in slices(loaded).items():
-        if set(load_stage(name).NEEDS) & set(stale) or not is_current(name, loaded):
-            stale[name] = inputs
     problems: list[XenkilnError] = []
-    tools: set[str] = set()
-    root = False
-    for name, inputs in stale.items():
-        steps = load_stage(name).make_steps(inputs, paths)
-        tools |= list_tools(steps)
-        root = root or needs_root(steps)
-        problems += load_stage(name).find_problems(inputs, paths)
-    missing = find_missing(tools)
+    steps: list[Step] = []
+    for name, inputs in slices(loaded).items():
+        stage = load_stage(name)
+        try:
+            if not set(stage.NEEDS) & set(stale) and is_current(name, loaded):
+                continue
+            stale[name] = inputs
+            problems += stage.find_problems(inputs, paths)
+            steps += stage.make_steps(inputs, paths)
+        except XenkilnError as error:
+            problems.append(error)
+        except OSError as error:
+            problems.append(explain_os_error(error))
+    if "packages" in stale and (missing_keys := list_missing_keys(loaded)):
+        problems.append(RecipeError(missing_keys))
+    if stale:
+        problems += find_host_problems(steps)
+        problems += find_claim_problem(loaded)
+    return list({str(problem): problem for problem in problems}.values())
+
+
+def find_host_problems(steps: list[Step]) -> list[XenkilnError]:
+    """What this host lacks for these steps: tools, root, loop devices."""
+    problems: list[XenkilnError] = []
+    missing = find_missing(list_tools(steps))
     if missing:
         problems.append(missing_tools_error(missing))
-    if root and os.geteuid() != 0:
+    if needs_root(steps) and os.geteuid() != 0:
         problems.append(HostError("building an image needs root: it mounts a filesystem and installs into it",
                                   next_step="run it again with sudo; `doit plan` needs no root"))  # fmt: skip
+    elif needs_loop(steps) and (problem := find_loop_problem()):
+        problems.append(problem)
     return problems
+
+
+def find_claim_problem(loaded: LoadedImage) -> list[XenkilnError]:
+    """Another run that is at this recipe, or a folder that cannot be written."""
+    try:
+        with join_claim(paths_for(loaded).lock_file, f"the build of {loaded.name}"):
+            return []
+    except XenkilnError as error:
+        return [error]
+    except OSError as error:
+        return [explain_os_error(error)]
 
 
 def clean_stage(name: str, loaded: LoadedImage) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
+import multiprocessing
 import signal
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 from doit.exceptions import TaskFailed
@@ -16,11 +17,16 @@ from doit.task import Task
 
 from xenkiln import pipeline
 from xenkiln.errors import RecipeError, XenkilnError
-from xenkiln.model.loader import LoadedImage, load_images
-from xenkiln.system.layout import build_folder, recipe_folder
+from xenkiln.model.loader import LoadedImage
+from xenkiln.model.wording import suggest
+from xenkiln.system.causes import explain_os_error
+from xenkiln.system.layout import Paths
+from xenkiln.system.processes import die_with_parent
 from xenkiln.system.progress import show_progress
 
 STAGES = pipeline.CHAIN
+NOT_STARTED = 3
+"""doit's own exit code for what is wrong before the first task."""
 
 Images = tuple[dict[str, LoadedImage], dict[str, RecipeError]]
 
@@ -32,25 +38,43 @@ def stop_on_signals() -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
+        # nohup ignores SIGHUP for us, and means it.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    sys.excepthook = _say_interrupted
+
+
+def _say_interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    elif multiprocessing.parent_process() is None:
+        reason = f" by {error}" if str(error).startswith("SIG") else ""
+        print(f"\ninterrupted{reason}; the next run goes on from the last finished step", file=sys.stderr)
 
 
 @cache
 def images() -> Images:
     """Every image recipe: the good ones, and what is wrong with the others."""
-    return load_images(recipe_folder())
+    return pipeline.load_recipes()
 
 
-def prepare_build_folder() -> str:
-    """doit's database lies in the build folder, which must be there; the name of the database."""
-    folder = build_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    # A run without root may come after one with it; its own database says nothing that is needed.
-    return str(folder / (".doit.db" if os.access(folder, os.W_OK) else f"/tmp/xenkiln-{os.getuid()}.db"))  # noqa: S108
+def refuse_unknown_names(words: Sequence[str], verbs: Collection[str]) -> None:
+    """End with a suggestion where a word of the command line is VERB:NAME and no recipe has that name."""
+    good, broken = images()
+    known = [*good, *broken]
+    for word in words:
+        verb, *names = word.split(":")
+        for name in names if verb in verbs else []:
+            if name not in (*known, "all"):
+                print(f"{word}: there is no recipe {name}{suggest(name, known)}", file=sys.stderr)
+                raise SystemExit(NOT_STARTED)
 
 
 def guard(function: Callable[..., None], *args: object) -> TaskFailed | None:
     """Run one action; a known error becomes its text, so that no traceback hides it."""
+    if multiprocessing.parent_process() is not None:
+        # A worker of `doit -n` must not go on alone when the run itself was killed.
+        die_with_parent()
     try:
         function(*args)
     except XenkilnError as error:
@@ -58,7 +82,7 @@ def guard(function: Callable[..., None], *args: object) -> TaskFailed | None:
     except BrokenPipeError:
         return None  # the reader of a plan has seen enough
     except OSError as error:
-        return TaskFailed(str(XenkilnError(error.strerror or str(error), place=str(error.filename or "this host"))))
+        return TaskFailed(str(explain_os_error(error)), report=True)
     return None
 
 
@@ -93,12 +117,32 @@ def make_group(verb: str, doc: str, subtasks: list[Task], default: list[str]) ->
     doit's own groups would run all recipes for the bare verb.
     """
     names = [task.name for task in subtasks]
-    yield Task(verb, None, task_dep=default, has_subtask=True, doc=doc)
+    group = Task(verb, None, task_dep=default, has_subtask=True)
+    group.doc = Description(f"{doc.strip()}\n\n{list_forms(verb, names, default)}")
+    yield group
     for task in subtasks:
         task.subtask_of = verb
         yield task
     if names:
-        yield Task(f"{verb}:all", None, task_dep=names, has_subtask=True, subtask_of=verb, doc=f"{verb} every recipe")
+        yield Task(f"{verb}:all", None, task_dep=names, has_subtask=True, subtask_of=verb, doc="every recipe")
+
+
+class Description(str):
+    """A task's text: `doit list` formats it and gets the first line, `doit help` prints all of it."""
+
+    __slots__ = ()
+
+    def __format__(self, form: str) -> str:
+        return format(self.partition("\n")[0], form)
+
+
+def list_forms(verb: str, names: Sequence[str], default: Sequence[str]) -> str:
+    """The forms in which a verb can be called, with what they stand for."""
+    recipes = [name.partition(":")[2] for name in names]
+    bare = ", ".join(name.partition(":")[2] for name in default) or "nothing: no recipe says `default: true`"
+    rows = [(f"doit {verb}", bare), (f"doit {verb}:NAME", f"one of {', '.join(recipes) or '(no recipes)'}"),
+            (f"doit {verb}:all", "every recipe")]  # fmt: skip
+    return "\n".join(f"  {form:<24}{meaning}" for form, meaning in rows)
 
 
 def make_stage_tasks(name: str) -> Iterator[Task]:
@@ -118,20 +162,29 @@ def make_stage_tasks(name: str) -> Iterator[Task]:
                 [(guard, [run_stage, name, loaded])],
                 task_dep=[f"_check:{loaded.name}", *earlier],
                 uptodate=[(is_current, [name, loaded])],
-                targets=list(map(str, stage.list_outputs(slices[name], pipeline.paths_for(loaded)))),
+                targets=list_targets(name, slices[name], pipeline.paths_for(loaded)),
                 clean=[(pipeline.clean_stage, [name, loaded])],
                 doc=loaded.recipe.summary,
                 verbosity=2,
             )
         )
     subtasks += _make_broken_tasks(name, broken)
-    defaults = [task.name for task in subtasks if _is_default(task.name.partition(":")[2])]
+    defaults = list_defaults(subtasks)
     yield from make_group(name, stage.SUMMARY, subtasks, defaults)
 
 
-def _is_default(recipe: str) -> bool:
-    good, _ = images()
-    return recipe in good and good[recipe].recipe.default
+def list_targets(name: str, inputs: Any, paths: Paths) -> list[str]:
+    """The files that doit may know as this task's own: two recipes can share a repository made here."""
+    outputs = pipeline.load_stage(name).list_outputs(inputs, paths)
+    return [str(path) for path in outputs if path.is_relative_to(paths.images) or path.is_relative_to(paths.work)]
+
+
+def list_defaults(subtasks: list[Task]) -> list[str]:
+    """What the bare verb does; where no recipe can be the default, the broken ones, which say why."""
+    good, broken = images()
+    recipes = {task.name: task.name.partition(":")[2] for task in subtasks}
+    return ([name for name, recipe in recipes.items() if recipe in good and good[recipe].recipe.default]
+            or [name for name, recipe in recipes.items() if recipe in broken])  # fmt: skip
 
 
 def _make_broken_tasks(verb: str, broken: dict[str, RecipeError]) -> list[Task]:
@@ -146,10 +199,16 @@ def make_check_tasks() -> Iterator[Task]:
     good, _ = images()
     for loaded in good.values():
         yield Task(f"_check:{loaded.name}", [(guard, [check_before, loaded])], verbosity=2,
-                   doc="refuse before the first change")  # fmt: skip
+                   uptodate=[(claim_build, [loaded])], doc="refuse before the first change")  # fmt: skip
 
 
-def make_build_tasks() -> Iterator[Task]:
+def claim_build(loaded: LoadedImage) -> bool:
+    """doit asks this in its main process, which outlives the workers of `doit -n`; never up to date."""
+    pipeline.claim_build(loaded)
+    return False
+
+
+def make_build_tasks(doc: str) -> Iterator[Task]:
     """build:NAME stands for the whole chain."""
     good, broken = images()
     subtasks = [
@@ -162,9 +221,8 @@ def make_build_tasks() -> Iterator[Task]:
         for loaded in good.values()
     ]
     subtasks += _make_broken_tasks("build", broken)
-    defaults = [task.name for task in subtasks if _is_default(task.name.partition(":")[2])]
-    yield from make_group("build", "build an image: root.img, vmlinuz, initrd.img, Xen configuration, checksums",
-                          subtasks, defaults)  # fmt: skip
+    defaults = list_defaults(subtasks)
+    yield from make_group("build", doc, subtasks, defaults)
 
 
 def doc_of(function: Callable[..., object]) -> str:
@@ -182,7 +240,7 @@ def make_command_tasks(verb: str, doc: str, *, after_build: bool = False) -> Ite
         for loaded in good.values()
     ]  # fmt: skip
     subtasks += _make_broken_tasks(verb, broken)
-    defaults = [task.name for task in subtasks if _is_default(task.name.partition(":")[2])]
+    defaults = list_defaults(subtasks)
     yield from make_group(verb, doc, subtasks, defaults)
 
 
@@ -199,7 +257,9 @@ def run_command(verb: str, *loaded: LoadedImage) -> None:
 def make_pair_tasks(verb: str, doc: str) -> Iterator[Task]:
     """A verb about two images: VERB:A:B."""
     good, _ = images()
-    yield Task(verb, None, has_subtask=True, doc=doc)
+    group = Task(verb, None, has_subtask=True)
+    group.doc = Description(doc)
+    yield group
     for first in good.values():
         for second in good.values():
             if first.name != second.name:
@@ -210,7 +270,9 @@ def make_pair_tasks(verb: str, doc: str) -> Iterator[Task]:
 
 def make_host_task(verb: str, doc: str, *options: dict[str, Any]) -> Task:
     """A verb about this host, not about a recipe; `options` are doit's task parameters."""
-    return Task(verb, [(guard_options, [verb])], doc=doc, verbosity=2, io={"capture": False}, params=options)
+    task = Task(verb, [(guard_options, [verb])], verbosity=2, io={"capture": False}, params=options)
+    task.doc = Description(doc)
+    return task
 
 
 def guard_options(verb: str, **options: object) -> TaskFailed | None:

@@ -82,7 +82,7 @@ def make_bootstrap_steps(selection: Selection, repository: Path, root: Path) -> 
 
     def install(why: str, *words: str) -> Run:
         argv = make_command(selection, conf, root, ("-y", *words))
-        return Run(why, argv, env=(("HOME", str(home)), ("TMPDIR", "/tmp")), progress=read_progress)
+        return Run(why, argv, env=(("HOME", str(home)), ("TMPDIR", "/tmp")), progress=read_progress)  # noqa: S108
 
     steps: list[Step] = [
         Write(home / ".rpmmacros", MACROS),

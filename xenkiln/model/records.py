@@ -55,6 +55,13 @@ def parse_record(text: str) -> Record | None:
             return None
         data["steps"] = tuple(StepTime(**step) for step in data["steps"])
         data["files"] = {path: (size, mtime) for path, (size, mtime) in data["files"].items()}
-        return Record(**data)
-    except (ValueError, KeyError, TypeError):
+        record = Record(**data)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
+    texts = [record.kind, record.name, record.key, record.identity, record.result, *_list_texts(record.values)]
+    return record if all(isinstance(text, str) for text in texts) else None
+
+
+def _list_texts(values: object) -> list[object]:
+    """The values of a dictionary of texts; of anything else itself, which is none."""
+    return list(values.values()) if isinstance(values, dict) else [values] if not isinstance(values, str) else [None]

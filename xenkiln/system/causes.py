@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
+
+from xenkiln.errors import HostError
 
 SEGFAULT = 139
 
@@ -37,3 +40,17 @@ def find_cause(tail: str, code: int) -> str:
         if re.search(pattern, tail, re.IGNORECASE):
             return advice
     return "read the log; the run goes on from this step when you call it again"
+
+
+def explain_os_error(error: OSError) -> HostError:
+    """An error of the host's own kernel in the user's words: what, where, and the way out."""
+    advice = {
+        errno.ENOSPC: "free some space and run this again: it goes on from the last finished step",
+        errno.EDQUOT: "free some space and run this again: it goes on from the last finished step",
+        errno.EACCES: "run it as the user whose folder it is, with sudo, or elsewhere: XENKILN_BUILD=/a/folder",
+        errno.EPERM: "run it again with sudo",
+        errno.EROFS: "put the build elsewhere with XENKILN_BUILD=/a/folder",
+        errno.ELOOP: "there is a link where a file of the build should be: remove it",
+    }
+    return HostError(error.strerror or str(error), place=str(error.filename or "this host"),
+                     next_step=advice.get(error.errno or 0, ""))  # fmt: skip

@@ -51,10 +51,14 @@ class Paths:
         """HOME of the programs that a build runs."""
         return self.work / "home"
 
-    @property
-    def scratch(self) -> Path:
+    def scratch(self, stage: str) -> Path:
         """Their TMPDIR: what a killed one leaves lies here and not in the host's /tmp."""
-        return self.work / "tmp"
+        return self.work / "tmp" / stage
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the run that builds this image; `lock` is something else."""
+        return self.work / "lock"
 
     @property
     def root(self) -> Path:

@@ -14,6 +14,7 @@ from xenkiln.system.commands import Runner
 
 CLONE_NEWNS = 0x00020000  # linux/sched.h
 RELEASE_SECONDS = 10
+LOOP_CONTROL = Path("/dev/loop-control")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _entered: list[int] = []
@@ -122,6 +123,14 @@ def find_holders(where: Path) -> list[str]:
         except OSError:
             continue  # it ended while we looked, or is not ours to look into
     return holders
+
+
+def find_loop_problem() -> HostError | None:
+    """What keeps this host from mounting an image file, or None."""
+    if LOOP_CONTROL.exists():
+        return None
+    return HostError("this host has no loop devices", place=str(LOOP_CONTROL),
+                     next_step="modprobe loop; a container must be given the device")  # fmt: skip
 
 
 def wait_for_release(runner: Runner, image: Path, others: Sequence[str] = ()) -> None:

@@ -108,6 +108,11 @@ def list_tools(steps: list[Step]) -> set[str]:
     return tools
 
 
+def needs_loop(steps: list[Step]) -> bool:
+    """Whether any step mounts an image file."""
+    return any(isinstance(step, Mount) and step.kind == "image" for step in steps)
+
+
 def needs_root(steps: list[Step]) -> bool:
     """Whether any step mounts, enters a root, or sets owners."""
     return any(
