@@ -87,8 +87,14 @@ def test_another_plan_has_another_namespace() -> None:
         (make_package("bash", "3.2-21.el5", "i386"), "rpm", "pkg:rpm/debian/bash@3.2-21.el5?arch=i386"),
     ],
 )
-def test_package_urls(package: Package, kind: str, url: str) -> None:
+def test_package_urls_of_known_distributions(package: Package, kind: str, url: str) -> None:
     assert make_package_url(package, "debian", kind) == url
+
+
+def test_a_package_url_without_a_known_distribution_names_none() -> None:
+    assert (
+        make_package_url(make_package("bash", "3.2-21.el5", "i386"), "", "rpm") == "pkg:rpm/bash@3.2-21.el5?arch=i386"
+    )
 
 
 @given(st.builds(make_package, TEXT, TEXT, TEXT))

@@ -27,7 +27,8 @@ NAMESPACE = "https://spdx.org/spdxdocs"  # SPDX 2.3, 6.5: where documents withou
 def render_sbom(name: str, distribution: str, package_type: str, plan: PackagePlan) -> str:
     """The bill of an image: it contains the packages of `plan`, each with the SHA-256 of its file.
 
-    `package_type` is "deb" or "rpm", for the package URLs. Ids, namespace and date come from the plan, so
+    `package_type` is "deb" or "rpm", `distribution` whose packages they are, "" where that is not known, both
+    for the package URLs. Ids, namespace and date come from the plan, so
     the same plan gives the same text. Licences are not asserted: no package manager knows them for sure.
     """
     created = datetime.fromtimestamp(plan.epoch, UTC).replace(tzinfo=None)
@@ -74,4 +75,5 @@ def make_package_url(package: Package, distribution: str, package_type: str) -> 
     epoch, _, plain = package.version.rpartition(":") if package_type == "rpm" else ("", "", package.version)
     qualifiers = f"arch={quote(package.arch)}" + (f"&epoch={epoch}" if epoch not in ("", "0") else "")
     name, version = quote(package.name, safe=""), quote(plain, safe="")
-    return f"pkg:{package_type}/{distribution}/{name}@{version}?{qualifiers}"
+    namespace = f"{distribution}/" if distribution else ""
+    return f"pkg:{package_type}/{namespace}{name}@{version}?{qualifiers}"

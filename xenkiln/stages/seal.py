@@ -208,6 +208,6 @@ def make_list_steps(inputs: Inputs, paths: Paths) -> list[Step]:
 
 
 def name_distribution(inputs: Inputs) -> str:
-    """Whose packages they are, as package URLs name it."""
+    """Whose packages they are, as package URLs name it; "" for the rpm families, whose releases share numbers."""
     release = DEBIAN_RELEASES.get(inputs.release)
-    return release.distribution if release else inputs.family
+    return release.distribution if release else ""
