@@ -25,7 +25,8 @@ from xenkiln.system.templates import render_template
 INSTALLER = "dnf"
 
 CLEANUP = (
-    "boot/initramfs-*", "boot/initrd-*.img", "etc/*-", "etc/.pwd.lock", "etc/ssh/ssh_host_*",
+    "boot/initramfs-*", "boot/initrd-*.img", "boot/loader/entries/*", "boot/vmlinuz-0-rescue-*", "etc/*-",
+    "etc/.pwd.lock", "etc/ssh/ssh_host_*",
     "etc/udev/rules.d/70-persistent-net.rules", "root/.bash_history", "run/*", "tmp/*", "tmp/.[!.]*", "var/tmp/*",
     "usr/lib/sysimage/rpm/.rpm.lock", "usr/lib/sysimage/rpm/*-shm", "usr/lib/sysimage/rpm/*-wal",
     "var/cache/dnf/*", "var/cache/ldconfig/aux-cache", "var/cache/man/*", "var/cache/yum/*",
@@ -35,8 +36,8 @@ CLEANUP = (
     "var/lib/yum/history/*", "var/lib/yum/uuid", "var/lib/yum/yumdb/*", "var/log/anaconda*", "var/log/dnf*",
     "var/log/hawkey.log", "var/log/journal/*", "var/log/yum.log",
 )  # fmt: skip
-"""Caches, histories, ids, seeds and logs, after virt-sysprep(1); a kernel package's own ramdisk, which another
-one made for Xen replaces."""
+"""Caches, histories, ids, seeds and logs, after virt-sysprep(1); what a kernel package's scripts make in /boot,
+named for a random machine-id: another ramdisk and menu, made for Xen, replace it."""
 
 TRUNCATE = ("etc/machine-id", "var/log/btmp", "var/log/faillog", "var/log/lastlog", "var/log/tallylog", "var/log/wtmp")
 

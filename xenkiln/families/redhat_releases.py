@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal
 
 from xenkiln.errors import BuildError
@@ -60,9 +59,9 @@ def get_release(text: str) -> RedhatRelease:
 
 def describe_unknown(text: str) -> str:
     """What to say about a release that there is not."""
-    known = [f"{r.major}.{minor}" for r in RELEASES.values() for minor in range((r.last_minor or 0) + 1)]
-    if near := get_close_matches(text, known, n=1, cutoff=0.7):
-        return f"unknown release {text!r}; did you mean '{near[0]}'?"
+    plain = ".".join(re.findall(r"\d+", text))
+    if plain != text and find_release(plain):
+        return f"unknown release {text!r}; did you mean '{plain}'?"
     ranges = [f"{release.major} (to {release.major}.{release.last_minor})" if release.last_minor else f"{release.major}"
               for release in RELEASES.values()]  # fmt: skip
     return f"unknown release {text!r}; known: {', '.join(ranges)}"

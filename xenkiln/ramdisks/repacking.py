@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -19,8 +20,9 @@ from xenkiln.system.execution import Context
 from xenkiln.system.files import resolve_in_root
 from xenkiln.system.steps import Do
 
-_HEADER_BYTES = 110  # cpio(5): 6 of magic, 13 fields of 8 hex digits
 _FIELDS = 13
+_HEADER_BYTES = 110  # cpio(5): 6 of magic, 13 fields of 8 hex digits
+_HEADER = re.compile(rb"070701([0-9A-Fa-f]{104})")
 _LEVEL = 6
 
 
@@ -82,8 +84,8 @@ def _read_archive(data: bytes, place: str) -> tuple[list[Entry], int]:
 def _walk(data: bytes, place: str) -> Iterator[tuple[tuple[int, ...], Entry, int]]:
     """Each entry with what identifies its inode, and where the next one starts."""
     position = 0
-    while data.startswith(MAGIC.encode(), position):
-        fields = [int(data[position + 6 + 8 * n : position + 14 + 8 * n], 16) for n in range(_FIELDS)]
+    while header := _HEADER.match(data, position):
+        fields = [int(header[1][8 * n : 8 * n + 8], 16) for n in range(_FIELDS)]
         inode, mode, size, name_size = fields[0], fields[1], fields[6], fields[11]
         name_end = position + _HEADER_BYTES + name_size
         name = data[position + _HEADER_BYTES : name_end - 1].decode(errors="surrogateescape")
