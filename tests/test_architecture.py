@@ -19,9 +19,11 @@ FLOORS = (
     {"", "errors"},
     {"model"},
     {"system"},
-    {"families", "installers", "repositories", "configuration", "kernels", "ramdisks", "domains"},
+    {"families", "installers", "repositories", "configuration", "kernels", "ramdisks", "domains",
+     "artifacts"},
     {"stages"},
-    {"pipeline", "reporter"},
+    {"pipeline"},
+    {"commands", "reporter"},
     {"tasks"},
     {"dodo"},
 )
@@ -34,7 +36,7 @@ ROOMS_OF_LIBRARY = {
     "pydantic": {"model"},
     "pydantic_core": {"model"},
     "yaml": {"model"},
-    "rich": {"system", "reporter"},
+    "rich": {"system", "reporter", "commands"},
     "doit": {"tasks", "reporter", "dodo"},
     "spdx_tools": set(FLOOR_OF_ROOM) - {"", "errors", "tasks", "dodo"},
 }
