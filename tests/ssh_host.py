@@ -28,7 +28,7 @@ PermitRootLogin yes
 AuthorizedKeysFile {folder}/authorized_keys
 PasswordAuthentication yes
 Subsystem sftp internal-sftp
-SetEnv PATH={path}
+SetEnv PATH={path} HOME={folder}
 """
 
 

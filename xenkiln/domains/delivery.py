@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
 CONFIG_FOLDER = "/etc/xen"
 
-ABSENT, OLDER, SAME, LIVED_IN, FOREIGN = "absent", "from an earlier deploy", "the same", "used by the guest", "foreign"
-"""What is found at a file's place: to be sent are the first two; LIVED_IN is this build's disk with the guest's
-own writes, FOREIGN what no deploy has put there."""
+ABSENT, OLDER, SAME, LIVED_IN = "absent", "from an earlier deploy", "the same", "used by the guest"
+FOREIGN, FOLDER = "not from a deploy", "a folder"
+"""What is found at a file's place: the first two are sent; LIVED_IN is this build's disk with the guest's own
+writes, FOREIGN what no deploy has put there."""
 
 
 @dataclass(frozen=True)
@@ -71,30 +73,41 @@ class Delivery:
         return f"ssh -t{port} {words}"
 
 
-def find_state(delivery: Delivery, file: HostFile, digest: str, host: XenHost, *, is_running: bool) -> str:
-    """What is at a file's place there, compared with our checksum: ABSENT, OLDER, SAME, LIVED_IN or FOREIGN."""
+def find_states(
+    delivery: Delivery, digests: Mapping[str, str], host: XenHost, *, is_running: bool
+) -> dict[str, str]:
+    """What is at each path there, compared with our checksums: ABSENT, OLDER, SAME, LIVED_IN, FOREIGN or FOLDER."""
+    ledger = host.read_ledger(delivery.ledger)
+    files = (*delivery.own_files, HostFile(delivery.local_config.name, delivery.config))
+    return {
+        file.path: _find_state(delivery, file, digests[file.path], ledger.get(file.path), host, is_running=is_running)
+        for file in files
+    }
+
+
+def hash_files(delivery: Delivery) -> dict[str, str]:
+    """SHA-256 in hex of everything that is delivered, by its path there."""
+    digests = {file.path: hash_file(delivery.find_local(file)) for file in delivery.own_files}
+    return digests | {delivery.config: hash_file(delivery.local_config)}
+
+
+def _find_state(
+    delivery: Delivery, file: HostFile, digest: str, delivered: str | None, host: XenHost, *, is_running: bool
+) -> str:
     from xenkiln.system.transfer import hash_remote
 
-    if not host.exists(file.path):
-        return ABSENT
-    if host.is_folder(file.path):
-        return FOREIGN
-    delivered = host.read_ledger(delivery.ledger).get(file.path)
-    if delivered == digest and file.device and is_running:
-        return LIVED_IN  # its disk changes while we would read it
+    kind = host.find_kind(file.path)
+    if kind != "file":
+        return FOLDER if kind == "folder" else ABSENT
+    is_our_disk = delivered == digest and file.device != ""
+    if is_our_disk and is_running:
+        return LIVED_IN  # it changes while we would read it
     size = delivery.find_local(file).stat().st_size if delivery.is_volume(file) else None
     if hash_remote(host.remote, file.path, size) == digest:
         return SAME
-    if delivered == digest and file.device:
+    if is_our_disk:
         return LIVED_IN
     return OLDER if delivered or delivery.is_volume(file) else FOREIGN
-
-
-def find_config_state(delivery: Delivery, host: XenHost) -> str:
-    """The same for the configuration."""
-    digest = hash_file(delivery.local_config)
-    config = HostFile(delivery.local_config.name, delivery.config)
-    return find_state(delivery, config, digest, host, is_running=False)
 
 
 def send_file(delivery: Delivery, file: HostFile, digest: str, host: XenHost, on_progress: Progress) -> None:
@@ -102,11 +115,11 @@ def send_file(delivery: Delivery, file: HostFile, digest: str, host: XenHost, on
     from xenkiln.system.transfer import Parcel, put_device, put_file
 
     local = delivery.find_local(file)
-    host.make_folder(delivery.directory)
     if not delivery.is_volume(file):
-        host.make_folder(str(PurePosixPath(file.path).parent))
+        host.make_folders(delivery.directory, str(PurePosixPath(file.path).parent))
         put_file(host.remote, Parcel(local, digest, f"{file.path}.partial.state"), file.path, on_progress)
     else:
+        host.make_folders(delivery.directory)
         # A volume is written in place: until it is whole, nothing says that it holds an image.
         note_delivery(delivery, host, file.path, None)
         make_volume(delivery, file, host)
@@ -136,7 +149,7 @@ def note_delivery(delivery: Delivery, host: XenHost, path: str, digest: str | No
 def send_config(delivery: Delivery, host: XenHost) -> None:
     """Write the domain's configuration there."""
     text = delivery.local_config.read_text(encoding="ascii")
-    host.make_folder(delivery.directory)
+    host.make_folders(delivery.directory)
     host.write_text(delivery.config, text)
     note_delivery(delivery, host, delivery.config, hashlib.sha256(text.encode()).hexdigest())
 

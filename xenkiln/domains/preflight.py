@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from xenkiln.domains.delivery import ABSENT, CONFIG_FOLDER, FOREIGN, LIVED_IN, OLDER, SAME, Delivery
+from xenkiln.domains.delivery import ABSENT, CONFIG_FOLDER, FOLDER, FOREIGN, LIVED_IN, OLDER, SAME, Delivery
 from xenkiln.domains.placement import HostFile
 from xenkiln.errors import HostError
 from xenkiln.system.files import allocated_bytes
@@ -14,22 +14,24 @@ from xenkiln.system.files import allocated_bytes
 if TYPE_CHECKING:
     from xenkiln.system.xenhost import Group, XenHost
 
-PROGRAMS = ("cat", "df", "du", "head", "mv", "sha256sum", "sync", "wc")
+PROGRAMS = ("cat", "df", "dirname", "du", "head", "mv", "sha256sum", "sync", "wc")
 VOLUME_PROGRAMS = ("dd", "lvcreate", "lvs", "vgs")
+TOOLSTACKS = ("xl", "xm")
 MIB = 1 << 20
 
 
 def find_missing_programs(delivery: Delivery, host: XenHost) -> list[HostError]:
     """Programs that the host lacks, the toolstack among them."""
     name = host.remote.name
-    problems = []
     wanted = PROGRAMS + (VOLUME_PROGRAMS if delivery.deploy.volume_group else ())
-    if missing := [program for program in wanted if not host.has_program(program)]:
+    missing = host.find_missing_programs([*wanted, *TOOLSTACKS])
+    problems = []
+    if lacking := [program for program in missing if program in wanted]:
         advice = "install coreutils, and lvm2 for logical volumes, there"
-        problems.append(HostError(f"has no {', '.join(missing)}", place=name, next_step=advice))
-    if not host.has_program(host.toolstack):
-        other = "xm" if host.toolstack == "xl" else "xl"
-        advice = f"toolstack: {other}" if host.has_program(other) else "install Xen's tools there and boot it into Xen"
+        problems.append(HostError(f"has no {', '.join(lacking)}", place=name, next_step=advice))
+    if host.toolstack in missing:
+        others = [toolstack for toolstack in TOOLSTACKS if toolstack not in missing]
+        advice = f"toolstack: {others[0]}" if others else "install Xen's tools there and boot it into Xen"
         problems.append(HostError(f"has no {host.toolstack}", place=name, next_step=advice))
     return problems
 
@@ -51,14 +53,14 @@ def find_delivery_problems(
 
 def _check_own_kernel(delivery: Delivery, host: XenHost) -> Iterator[HostError]:
     for file in delivery.files:
-        if file.source is None and not host.exists(file.path):
+        if file.source is None and host.find_kind(file.path) != "file":
             advice = f"put it there, or name one below {delivery.directory} to have the image's own delivered"
             yield HostError("is not there", place=f"{host.remote.name}:{file.path}", next_step=advice)
 
 
 def _check_foreign(states: Mapping[str, str], host: XenHost) -> Iterator[HostError]:
     for path, state in states.items():
-        if host.is_folder(path):
+        if state == FOLDER:
             yield HostError("is a folder", place=f"{host.remote.name}:{path}", next_step="give another name")
         elif state == FOREIGN:
             advice = "move it away, or give domain.name, domain.directory or the file another name"
@@ -78,14 +80,13 @@ def _check_running(delivery: Delivery, states: Mapping[str, str], host: XenHost)
 
 def _check_folders(delivery: Delivery, host: XenHost) -> Iterator[HostError]:
     name = host.remote.name
-    if not host.is_folder(CONFIG_FOLDER):
-        yield HostError("is not there", place=f"{name}:{CONFIG_FOLDER}", next_step="is that a Xen host?")
     for folder in (CONFIG_FOLDER, delivery.directory):
-        there = host.find_existing_folder(folder)
-        if not host.can_write(there):
-            yield HostError(
-                "cannot be written to", place=f"{name}:{there}", next_step="log in as root: deploy.user: root"
-            )
+        there, can_write = host.find_existing_folder(folder)
+        if folder == CONFIG_FOLDER != there:
+            yield HostError("is not there", place=f"{name}:{folder}", next_step="is that a Xen host?")
+        elif not can_write:
+            advice = "log in as root: deploy.user: root"
+            yield HostError("cannot be written to", place=f"{name}:{there}", next_step=advice)
 
 
 def _list_sent(delivery: Delivery, states: Mapping[str, str]) -> list[HostFile]:
@@ -94,12 +95,12 @@ def _list_sent(delivery: Delivery, states: Mapping[str, str]) -> list[HostFile]:
 
 def _check_space(delivery: Delivery, states: Mapping[str, str], host: XenHost) -> Iterator[HostError]:
     """The old file stays until the new one is whole, so all of the new one has to fit beside it."""
-    needed = 0
-    for file in _list_sent(delivery, states):
-        if not delivery.is_volume(file):
-            partial = host.find_allocated_bytes(f"{file.path}.partial")
-            needed += max(0, allocated_bytes(delivery.find_local(file)) - partial) + MIB
-    folder = host.find_existing_folder(delivery.directory)
+    files = [file for file in _list_sent(delivery, states) if not delivery.is_volume(file)]
+    if not files:
+        return
+    needed = sum(allocated_bytes(delivery.find_local(file)) + MIB for file in files)
+    needed -= host.find_allocated_bytes([f"{file.path}.partial" for file in files])
+    folder, _ = host.find_existing_folder(delivery.directory)
     free = host.find_free_bytes(folder)
     if needed > free:
         yield HostError(

@@ -16,7 +16,6 @@ from xenkiln.model.domain import Deploy
 from xenkiln.model.loader import LoadedImage
 from xenkiln.stages import domain
 from xenkiln.system.execution import Context
-from xenkiln.system.files import hash_file
 from xenkiln.system.layout import Paths
 from xenkiln.system.steps import Do, Step
 
@@ -106,12 +105,9 @@ def look_at_host(delivery: Delivery, host: XenHost, context: Context, known: lis
     problems = [*known, *find_missing_programs(delivery, host)]
     if not problems:
         is_running = delivery.domain_name in host.list_domains()
-        states = {}
-        for file in delivery.own_files:
-            digest = hash_file(delivery.find_local(file))
-            context.values[f"sha256_{file.source}"] = digest
-            states[file.path] = goods.find_state(delivery, file, digest, host, is_running=is_running)
-        states[delivery.config] = goods.find_config_state(delivery, host)
+        digests = goods.hash_files(delivery)
+        states = goods.find_states(delivery, digests, host, is_running=is_running)
+        context.values |= {f"sha256_{path}": digest for path, digest in digests.items()}
         context.values |= {f"there_{path}": state for path, state in states.items()}
         context.summary = describe_states(states)
         problems += find_delivery_problems(delivery, states, host, is_running=is_running)
@@ -129,7 +125,7 @@ def make_sender(delivery: Delivery, file: HostFile) -> OnHost:
         def show(done: int, total: int) -> None:
             context.tell(f"send {file.source}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
 
-        goods.send_file(delivery, file, context.values[f"sha256_{file.source}"], host, show)
+        goods.send_file(delivery, file, context.values[f"sha256_{file.path}"], host, show)
         note_sent(context, file.source or "")
 
     return send

@@ -51,8 +51,7 @@ def put_file(remote: Remote, parcel: Parcel, target: str, on_progress: Progress)
 
     same_size = ["sh", "-c", 'test "$(wc -c <"$1")" -eq "$2"', "sh", partial, str(parcel.size)]
     _put(remote, parcel, partial, prepare, lambda: remote.succeeds(same_size), on_progress)
-    remote.run(["mv", "-f", partial, target])
-    remote.run(["rm", "-f", parcel.state])
+    remote.run(["sh", "-c", 'mv -f "$1" "$2" && rm -f "$3"', "sh", partial, target, parcel.state])
 
 
 def put_device(remote: Remote, parcel: Parcel, device: str, on_progress: Progress) -> None:

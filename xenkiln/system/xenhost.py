@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from typing import Literal
 
 from xenkiln.errors import CommandError, HostError
 from xenkiln.model.domain import Deploy
@@ -44,9 +44,10 @@ class XenHost:
     remote: Remote
     toolstack: str
 
-    def has_program(self, name: str) -> bool:
-        """Whether a program is on the PATH there."""
-        return self.remote.succeeds(["sh", "-c", 'command -v "$1" >/dev/null', "sh", name])
+    def find_missing_programs(self, names: Sequence[str]) -> list[str]:
+        """Those programs that are not on the PATH there."""
+        script = 'for name; do command -v "$name" >/dev/null || echo "$name"; done'
+        return self.remote.run(["sh", "-c", script, "sh", *names]).out.split()
 
     def list_domains(self) -> set[str]:
         """Names of all domains, xm's inactive ones too."""
@@ -60,35 +61,33 @@ class XenHost:
             ) from error
         return {line.split()[0] for line in lines[1:] if line.strip()}
 
-    def exists(self, path: str) -> bool:
-        """Whether there is anything of that name."""
-        return self.remote.succeeds(["test", "-e", path])
+    def find_kind(self, path: str) -> Literal["folder", "file", "nothing"]:
+        """What there is of that name; a device is a file too."""
+        script = 'if [ -d "$1" ]; then echo folder; elif [ -e "$1" ]; then echo file; fi'
+        found = self.remote.run(["sh", "-c", script, "sh", path]).out.strip()
+        return "folder" if found == "folder" else "file" if found == "file" else "nothing"
 
-    def is_folder(self, path: str) -> bool:
-        """Whether that is a folder."""
-        return self.remote.succeeds(["test", "-d", path])
-
-    def find_existing_folder(self, path: str) -> str:
-        """The path itself, or the nearest folder above it that there is."""
-        places = [path, *map(str, PurePosixPath(path).parents)]
-        return next((place for place in places if self.is_folder(place)), "/")
-
-    def can_write(self, folder: str) -> bool:
-        """Whether we may make files in that folder."""
-        return self.remote.succeeds(["test", "-w", folder])
+    def find_existing_folder(self, path: str) -> tuple[str, bool]:
+        """The path itself or the nearest folder above it that there is, and whether we may write to it."""
+        script = """place=$1
+while [ ! -d "$place" ]; do place=$(dirname "$place"); done
+echo "$place"
+if [ -w "$place" ]; then echo writable; fi"""
+        lines = self.remote.run(["sh", "-c", script, "sh", path]).out.splitlines()
+        return lines[0], len(lines) > 1
 
     def find_free_bytes(self, folder: str) -> int:
         """What df(1) calls available, in bytes."""
         return int(self.remote.run(["df", "-Pk", folder]).out.splitlines()[-1].split()[-3]) * 1024
 
-    def find_allocated_bytes(self, path: str) -> int:
-        """What a file takes on disk, 0 for none."""
-        out = self.remote.run(["du", "-k", path], accept=(0, 1)).out.split()
-        return int(out[0]) * 1024 if out else 0
+    def find_allocated_bytes(self, paths: Sequence[str]) -> int:
+        """What files take on disk together, in bytes; a missing one takes none."""
+        lines = self.remote.run(["du", "-k", *paths], accept=(0, 1)).out.splitlines()
+        return sum(int(line.split()[0]) for line in lines) * 1024
 
-    def make_folder(self, path: str) -> None:
-        """Make a folder that is root's alone: images hold password hashes."""
-        self.remote.run(["sh", "-c", 'umask 077 && mkdir -p "$1"', "sh", path])
+    def make_folders(self, *paths: str) -> None:
+        """Make folders that are ours alone: images hold password hashes."""
+        self.remote.run(["sh", "-c", 'umask 077 && mkdir -p "$@"', "sh", *paths])
 
     def write_text(self, path: str, text: str) -> None:
         """Write a small file whole or not at all."""
