@@ -60,7 +60,7 @@ def run_cloud(port: int = 0, host: str = "127.0.0.1") -> Iterator[Cloud]:
     cloud = Cloud(make_answers())
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802  # http.server's own name
+        def do_GET(self) -> None:  # http.server's own name
             cloud.requests.append(self.path)
             if not self.path.startswith("/latest/") or "//" in self.path or ".." in self.path:
                 cloud.complaints.append(f"GET {self.path}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import re
 import struct
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from xenkiln.errors import BuildError
@@ -83,22 +85,61 @@ def needs_loader(program: bytes) -> bool:
 def order_modules(root: Path, version: str, wanted: Iterable[str]) -> list[str]:
     """Paths below /lib/modules/VERSION, each after what it depends on; built-in ones need none.
 
-    From depmod's modules.dep and modules.builtin. Raises BuildError naming every module that is in neither.
+    Raises BuildError naming every module that the kernel does not have.
     """
-    dependencies: dict[str, tuple[str, ...]] = {}
-    paths: dict[str, str] = {}
-    for line in _read_lines(root, version, "modules.dep"):
-        path, _, needs = line.partition(":")
-        paths[_plain(path)] = path
-        # modules.dep lists what must be loaded last first.
-        dependencies[path] = tuple(reversed(needs.split()))
-    builtin = {_plain(line) for line in _read_lines(root, version, "modules.builtin")}
+    index = read_index(root, version)
     names = [_plain(name) for name in wanted]
-    if missing := sorted(dict.fromkeys(name for name in names if name not in paths and name not in builtin)):
+    if missing := sorted(dict.fromkeys(name for name in names if name not in index.paths.keys() | index.builtin)):
         raise BuildError(f"kernel {version} has no module {', '.join(missing)}", place=f"/lib/modules/{version}",
                          next_step="take it out of ramdisk.modules, or take another kernel")  # fmt: skip
-    found = [path for name in names if name in paths for path in (*dependencies[paths[name]], paths[name])]
-    return list(dict.fromkeys(found))
+    ordered: list[str] = []
+    for name in names:
+        index.add_module(name, ordered)
+    return ordered
+
+
+@dataclass(frozen=True)
+class ModuleIndex:
+    """What depmod(8) knows: name -> path, path -> paths it needs, name -> names to load before it, other names."""
+
+    paths: dict[str, str]
+    needs: dict[str, tuple[str, ...]]
+    before: dict[str, tuple[str, ...]]
+    aliases: dict[str, list[str]]
+    builtin: set[str]
+
+    def add_module(self, name: str, ordered: list[str]) -> None:
+        """Append the paths of a module and of all it depends on, in loading order, each once."""
+        path = self.paths.get(name)
+        if path is None or path in ordered:
+            return
+        # ext4 asks for crc32c by name while it mounts; a ramdisk has no modprobe that the kernel could call.
+        for other in self.before.get(name, ()):
+            for real in self.aliases.get(other, [other]):
+                self.add_module(_plain(real), ordered)
+        for needed in self.needs[path]:
+            self.add_module(_plain(needed), ordered)
+        ordered.append(path)
+
+
+def read_index(root: Path, version: str) -> ModuleIndex:
+    """Read modules.dep, .softdep, .alias and .builtin of a kernel in the image."""
+    paths, needs = {}, {}
+    for line in _read_lines(root, version, "modules.dep"):
+        path, _, rest = line.partition(":")
+        paths[_plain(path)] = path
+        # The last one named is to be loaded first.
+        needs[path] = tuple(reversed(rest.split()))
+    before = {}
+    for line in _read_lines(root, version, "modules.softdep"):
+        if match := re.match(r"softdep (\S+) .*\bpre:([^:]*)(?: post:|$)", line):
+            before[_plain(match[1])] = tuple(match[2].split())
+    aliases: dict[str, list[str]] = {}
+    for line in _read_lines(root, version, "modules.alias"):
+        if match := re.fullmatch(r"alias (\S+) (\S+)", line):
+            aliases.setdefault(match[1], []).append(match[2])
+    builtin = {_plain(line) for line in _read_lines(root, version, "modules.builtin")}
+    return ModuleIndex(paths, needs, before, aliases, builtin)
 
 
 def read_module(path: Path) -> bytes:

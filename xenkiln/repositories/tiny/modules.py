@@ -13,8 +13,9 @@ from xenkiln.system.execution import Context
 NEEDED = ("xen-blkfront", "xen-netfront", "ext4")
 """Without these it finds neither its disk nor its network."""
 
-USEFUL = ("af_packet", "ipv6", "loop", "crc32c-intel", "xenfs", "xen-evtchn", "xen-privcmd")
-"""Taken where the kernel has them: dhcp, filesystems in files, and talking to the xenstore."""
+USEFUL = ("af_packet", "ipv6", "loop", "crc32c_generic", "crc32c-intel", "xenfs", "xen-evtchn", "xen-privcmd")
+"""Taken where the kernel has them: dhcp, filesystems in files, ext4's checksums (which it asks
+for without depending on them), and talking to the xenstore."""
 
 INDEXES = ("modules.builtin", "modules.builtin.modinfo", "modules.order")
 

@@ -72,13 +72,17 @@ def fill_kernel(sources: Sequence[Path], tree: Path, context: Context) -> None:
     context.run(["depmod", "-b", tree, version])
 
 
+LEFT_OUT = ("busybox", "dpkg", "dpkg-deb", "rpm", "rpm2cpio")
+"""Applets without a link: busybox's package managers cannot read the database that installed this guest."""
+
+
 def fill_busybox(source: Path, tree: Path, context: Context) -> None:
     """Busybox, a link for each of its applets, and the shell's entry in /etc/shells is made on installation."""
     program = find_file(source, "bin/busybox")
     _put(program.read_bytes(), tree / "bin/busybox", 0o755)
     for name in context.read([program, "--list-full"]).split():
         link = tree / name
-        if link.name != "busybox" and re.fullmatch(r"(usr/)?s?bin/[A-Za-z0-9_.\[-]+", name):
+        if link.name not in LEFT_OUT and re.fullmatch(r"(usr/)?s?bin/[A-Za-z0-9_.\[-]+", name):
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to("/bin/busybox")
 
