@@ -59,6 +59,7 @@ class Rpm:
     files: Mapping[str, str] = field(default_factory=dict)
     copies: Mapping[str, Path] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
+    folders: Sequence[str] = ()
     requires: Sequence[str] = ()
     weak: Sequence[str] = ()
     post: str = ""
@@ -79,8 +80,9 @@ def build_rpm(rpm: Rpm, folder: Path) -> Path:
     lines += [f"install -D -m 0755 {source} %{{buildroot}}{path}" for path, source in rpm.copies.items()]
     for path, target in rpm.links.items():
         lines.append(f"mkdir -p %{{buildroot}}{os.path.dirname(path)} && ln -s {target} %{{buildroot}}{path}")  # noqa: PTH120
+    lines += [f"mkdir -p %{{buildroot}}{path}" for path in rpm.folders]
     spec = top / "package.spec"
-    paths = [*rpm.files, *rpm.copies, *rpm.links]
+    paths = [*rpm.files, *rpm.copies, *rpm.links, *(f"%dir %attr(0555, 7, 7) {path}" for path in rpm.folders)]
     needs = [f"Requires: {name}" for name in rpm.requires] + [f"Recommends: {name}" for name in rpm.weak]
     post = f"%post\n{rpm.post}" if rpm.post else ""
     parts = {"requires": "\n".join(needs), "post": post, "install": "\n".join(lines), "files": "\n".join(paths)}

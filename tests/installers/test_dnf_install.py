@@ -227,6 +227,19 @@ def test_the_database_is_where_the_guests_own_rpm_looks(dbpath: str, tmp_path: P
     assert others == []
 
 
+def test_a_filesystem_package_meets_what_is_mounted(tmp_path: Path) -> None:
+    filesystem = Rpm("filesystem", links={"/var/lock": "../run/lock"},
+                     folders=("/proc", "/sys", "/dev", "/run", "/var/cache/yum", "/srv"))  # fmt: skip
+    source = name_repository(make_repository(tmp_path / "repo", [filesystem], {}).as_uri())
+    context = make_context(tmp_path)
+    install(select([source], install=("filesystem",)), context)
+    root = context.paths.root
+    assert (root / "var/lock").is_symlink()
+    assert (root / "srv").stat().st_mode & 0o777 == 0o555
+    assert (root / "var/cache/yum").is_dir(), "an empty folder that a package owns stays"
+    assert all((root / name).is_dir() and not any((root / name).iterdir()) for name in ("proc", "sys", "dev", "run"))
+
+
 def test_a_guest_whose_rpm_cannot_read_the_database_writes_its_own(tmp_path: Path) -> None:
     # A dash wrapper plays the old rpm: blind for what it did not write itself, strict about its options.
     blind = (
@@ -243,7 +256,12 @@ def test_a_guest_whose_rpm_cannot_read_the_database_writes_its_own(tmp_path: Pat
     copies = {path.replace("/usr/bin/rpm", "/usr/bin/real-rpm"): source for path, source in real.copies.items()}
     rpm = Rpm("rpm", {**real.files, "/usr/bin/rpm": blind}, copies, requires=("shell",), arch="x86_64")
     source = name_repository(make_repository(tmp_path / "repo", [wrap_shell(), rpm], {}).as_uri())
-    context = make_context(tmp_path)
-    assert len(install(select([source], install=("rpm",)), context)) == 2
-    assert (context.paths.root / "var/lib/rpm/mine").exists()
-    assert not any((context.paths.root / "mnt").glob("*"))
+    databases = []
+    for name in ("one", "two"):
+        context = make_context(tmp_path / name)
+        assert len(install(select([source], install=("rpm",)), context)) == 2
+        folder = context.paths.root / "var/lib/rpm"
+        assert {path.name for path in folder.iterdir()} == {"mine", "rpmdb.sqlite"}
+        assert not (context.paths.root / "mnt").exists(), "the place where the packages were shown is gone"
+        databases.append((folder / "rpmdb.sqlite").read_bytes())
+    assert databases[0] == databases[1]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from xenkiln.errors import HostError
 from xenkiln.system.files import finish_file, partial_path
 
 BACKOFF_SECONDS = (1.0, 4.0)
@@ -61,9 +62,12 @@ def join_url(base: str, location: str) -> str:
 
 
 def fetch_all(wanted: Sequence[Wanted], tell: Callable[[int], None]) -> list[Failure]:
-    """Fetch all, a few at a time; `tell` gets the number done. Returns what could not be had, in order."""
+    """Fetch all, a few at a time; `tell` gets the number done. Returns what could not be had, in order.
+
+    Raises HostError when this host cannot keep what comes.
+    """
     todo: queue.SimpleQueue[Wanted] = queue.SimpleQueue()
-    done: queue.SimpleQueue[Failure | Exception | None] = queue.SimpleQueue()
+    done: queue.SimpleQueue[Failure | OSError | None] = queue.SimpleQueue()
     for item in wanted:
         todo.put(item)
 
@@ -75,7 +79,7 @@ def fetch_all(wanted: Sequence[Wanted], tell: Callable[[int], None]) -> list[Fai
                 return
             try:
                 done.put(fetch_file(item))
-            except Exception as error:  # noqa: BLE001  # a full disk is raised again by the caller's thread
+            except OSError as error:
                 done.put(error)
 
     # Daemons: an interrupted build ends at once, not when the slowest mirror has answered.
@@ -84,8 +88,9 @@ def fetch_all(wanted: Sequence[Wanted], tell: Callable[[int], None]) -> list[Fai
     failures = []
     for count in range(1, len(wanted) + 1):
         result = done.get()
-        if isinstance(result, Exception):
-            raise result
+        if isinstance(result, OSError):
+            raise HostError(f"cannot be written: {result.strerror}", place=str(wanted[0].target.parent),
+                            next_step="free some space there, or set XENKILN_CACHE to a larger disk")  # fmt: skip
         if result is not None:
             failures.append(result)
         tell(count)

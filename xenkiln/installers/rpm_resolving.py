@@ -61,7 +61,7 @@ def _check_made_here(selection: Selection, context: Context) -> None:
 
 
 def _choose_packages(selection: Selection, home: Path, context: Context) -> set[Identity]:
-    """Ask the package manager what it would install, and say no."""
+    """Ask the package manager (dnf 4, or yum from 3.2.20 on) what it would install, and say no."""
     words = ["-d", "3", *(["--assumeno"] if choose_tool() == "dnf" else []), "install"]
     words += [f"@{group}" for group in selection.packages.groups]
     words += [name_package(word) for word in selection.packages.install]
