@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -11,103 +9,13 @@ from pathlib import Path
 
 import pytest
 from ssh_host import SshHost, run_sshd
+from xen_host import MIB, TOOLSTACK, Setting
 
-from xenkiln.domains import delivery, preflight
-from xenkiln.domains.placement import place_disks
+from xenkiln.domains import delivery
 from xenkiln.errors import XenkilnError
-from xenkiln.model.domain import Deploy, Domain
-from xenkiln.model.image import Disks, RootDisk, SwapDisk
-from xenkiln.stages import deploy, domain
-from xenkiln.system.commands import Runner
-from xenkiln.system.execution import Context, run_steps
+from xenkiln.model.domain import Domain
 from xenkiln.system.files import allocated_bytes, hash_file
-from xenkiln.system.layout import Paths
 from xenkiln.system.ssh import ConnectionLostError
-
-MIB = 1 << 20
-DISKS = Disks(root=RootDisk(size_mib=64), swap=SwapDisk(size_mib=8, device="xvda2"))
-
-# Strict about arguments: what the real one does not know fails here too.
-TOOLSTACK = """#!/bin/sh
-echo "${0##*/} $*" >>FOLDER/calls
-case "$1:$#" in
-list:1) echo 'Name ID Mem VCPUs State Time(s)'; echo 'Domain-0 0 1 1 r 1.0'; cat FOLDER/domains ;;
-create:2)
-    name=$(sed -n 's/^name = "\\(.*\\)"$/\\1/p' "$2") && test -n "$name" &&
-    echo "$name 1 96 1 b 0.1" >>FOLDER/domains ;;
-*) echo "unknown: $*" >&2; exit 2 ;;
-esac
-"""
-
-
-class Setting:
-    """A Xen host with an image to be taken there."""
-
-    def __init__(self, host: SshHost, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.host, self.folder = host, folder
-        self.there = folder / "there"
-        self.etc = folder / "etc-xen"
-        self.etc.mkdir()
-        monkeypatch.setattr(delivery, "CONFIG_FOLDER", str(self.etc))
-        monkeypatch.setattr(preflight, "CONFIG_FOLDER", str(self.etc))
-        (folder / "domains").touch()
-        (folder / "calls").touch()
-        self.add_tool("xl")
-        self.paths = Paths("small", folder / "build", folder)
-        self.paths.images.mkdir(parents=True)
-        self.fill_images(1)
-
-    def add_tool(self, name: str, text: str = TOOLSTACK) -> None:
-        tool = self.host.tools / name
-        tool.write_text(text.replace("FOLDER", str(self.folder)))
-        tool.chmod(0o755)
-
-    def fill_images(self, seed: int) -> None:
-        source = random.Random(seed)
-        for name, size_mib, data_mib in (("root.img", 64, 20), ("swap.img", 8, 0)):
-            with (self.paths.images / name).open("wb") as stream:
-                stream.truncate(size_mib * MIB)
-                stream.seek(2 * MIB)
-                stream.write(source.randbytes(data_mib * MIB))
-        for name in ("vmlinuz", "initrd.img"):
-            (self.paths.images / name).write_bytes(source.randbytes(70_000))
-
-    def run(self, section: Domain | None = None, **changes: object) -> tuple[str, str]:
-        """Render and deploy; return the summary and the log."""
-        target = self.host.make_target(**changes)
-        section = section or Domain(directory=str(self.there))
-        inputs = self.make_inputs(section, target)
-        runner = Runner(self.folder / "log")
-        (self.folder / "log").write_text("")
-        run_steps(domain.make_steps(inputs.domain, self.paths), Context(self.paths, runner, lambda _: None))
-        context = Context(self.paths, runner, lambda _: None)
-        run_steps(deploy.make_steps(inputs, self.paths), context)
-        return context.summary, (self.folder / "log").read_text()
-
-    def make_inputs(self, section: Domain, target: Deploy) -> deploy.Inputs:
-        disks = place_disks("small", DISKS, section, target.volume_group)
-        return deploy.Inputs(target, domain.Inputs("small", section, "/dev/xvda1", disks, ""))
-
-    def refuse(self, section: Domain | None = None, **changes: object) -> str:
-        """Return what a deploy that must not change anything says."""
-        before = self.list_there()
-        with pytest.raises(XenkilnError) as caught:
-            self.run(section, **changes)
-        assert self.list_there() == before
-        assert not any(" create" in call for call in self.calls)
-        return str(caught.value)
-
-    def list_there(self) -> dict[str, str]:
-        files = [path for folder in (self.there, self.etc) if folder.exists() for path in folder.rglob("*")]
-        return {str(path): hash_file(path) for path in files if path.is_file()}
-
-    @property
-    def calls(self) -> list[str]:
-        return (self.folder / "calls").read_text().splitlines()
-
-    def stop_domain(self) -> None:
-        (self.folder / "domains").write_text("")
-        (self.folder / "calls").write_text("")
 
 
 @pytest.fixture(scope="module")
@@ -281,72 +189,3 @@ def test_too_little_room_is_seen_before_anything_is_sent(setting: Setting) -> No
         assert "MiB are needed there, 10 MiB are free" in setting.refuse()
     finally:
         subprocess.run(["umount", str(setting.there)], check=True)
-
-
-LVM = {
-    "vgs": """[ "$*" = "--noheadings --nosuffix --units b -o vg_extent_size,vg_free GROUP" ] || exit 5
-echo "  4194304 FREE" """,
-    "lvs": """[ "$*" = "--noheadings --nosuffix --units b -o lv_name,lv_size,lv_attr GROUP" ] || exit 5
-cat FOLDER/volumes""",
-    "lvcreate": """[ "$1 $2 $3 $5 $7" = "--zero n --name --extents GROUP" ] && [ $# = 7 ] || exit 3
-mkdir -p /dev/GROUP && ln -s "$(cat "FOLDER/device-$4")" "/dev/GROUP/$4"
-echo "  $4 $(($6 * 4194304)) -wi-a-----" >>FOLDER/volumes""",
-}
-
-
-@pytest.fixture
-def group(setting: Setting) -> Iterator[str]:
-    """Set up a volume group of two loop devices full of old data."""
-    name = f"xenkilntest{os.getpid()}"
-    setting.add_tool("blkid", "#!/bin/sh\nexit 1\n")
-    (setting.folder / "volumes").touch()
-    loops = []
-    for role, size_mib in (("root", 64), ("swap", 8)):
-        backing = setting.folder / f"volume-{role}"
-        backing.write_bytes(b"old data" * (size_mib * MIB // 8))
-        command = ["losetup", "--find", "--show", str(backing)]
-        loops.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
-        (setting.folder / f"device-small-{role}").write_text(loops[-1])
-    add_lvm(setting, name, free=100 * MIB)
-    yield name
-    for loop in loops:
-        subprocess.run(["losetup", "--detach", loop], check=True)
-    shutil.rmtree(f"/dev/{name}", ignore_errors=True)
-
-
-def add_lvm(setting: Setting, name: str, free: int) -> None:
-    for tool, body in LVM.items():
-        setting.add_tool(tool, f"#!/bin/sh\n{body}\n".replace("GROUP", name).replace("FREE", str(free)))
-
-
-@pytest.mark.root
-def test_disks_go_to_volumes(setting: Setting, group: str) -> None:
-    summary, _ = setting.run(storage="phy", volume_group=group)
-    assert summary.startswith("sent vmlinuz, initrd.img, root.img, swap.img")
-    for role in ("root", "swap"):
-        assert Path(f"/dev/{group}/small-{role}").read_bytes() == (setting.paths.images / f"{role}.img").read_bytes()
-    assert f"target=/dev/{group}/small-root" in (setting.etc / "small").read_text()
-    assert not (setting.there / "root.img").exists()
-    assert setting.run(storage="phy", volume_group=group)[0].startswith("nothing to send")
-
-
-@pytest.mark.root
-@pytest.mark.parametrize(
-    ("volume", "fact"),
-    [
-        ("small-root 4194304 -wi-a-----", "is 4 MiB large, the image takes 64 MiB"),
-        ("small-root 67108864 -wi-ao----", "is in use"),
-    ],
-)
-def test_a_volume_that_does_not_fit_or_is_used_is_refused(setting: Setting, group: str, volume: str, fact: str) -> None:
-    (setting.folder / "volumes").write_text(f"  {volume}\n")
-    Path(f"/dev/{group}").mkdir()
-    Path(f"/dev/{group}/small-root").symlink_to((setting.folder / "device-small-root").read_text())
-    assert fact in setting.refuse(storage="phy", volume_group=group)
-
-
-@pytest.mark.root
-def test_a_full_or_missing_group_is_refused(setting: Setting, group: str) -> None:
-    add_lvm(setting, group, free=8 * MIB)
-    assert "72 MiB are needed in it, 8 MiB are free" in setting.refuse(storage="phy", volume_group=group)
-    assert "has no volume group other" in setting.refuse(storage="phy", volume_group="other")
