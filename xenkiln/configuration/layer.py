@@ -13,6 +13,9 @@ UNSEEN_BY_RAMDISK = ("etc/apt", "etc/hosts", "etc/issue", "etc/motd", "etc/netwo
 """What no ramdisk maker reads; anything else that configuring changes makes the ramdisk again."""
 
 
+OPAQUE = "trusted.overlay.opaque"  # Documentation/filesystems/overlayfs of Linux
+
+
 def walk_layer(upper: Path) -> Iterator[tuple[str, os.stat_result]]:
     """(path below `upper`, lstat) of everything in it, sorted."""
     for folder, folders, files in os.walk(upper):
@@ -29,7 +32,9 @@ def digest_for_ramdisk(upper: Path) -> str:
         if any(name == unseen or name.startswith(unseen + "/") for unseen in UNSEEN_BY_RAMDISK):
             continue
         path = upper / name
-        digest.update(f"{name}\0{stat.st_mode:o} {stat.st_uid}:{stat.st_gid} {stat.st_rdev}\0".encode())
+        # Set where a folder was replaced: what lies below it is hidden then.
+        opaque = OPAQUE in os.listxattr(path, follow_symlinks=False)
+        digest.update(f"{name}\0{stat.st_mode:o} {stat.st_uid}:{stat.st_gid} {stat.st_rdev} {opaque}\0".encode())
         if path.is_symlink():
             digest.update(str(path.readlink()).encode(errors="surrogateescape"))
         elif path.is_file():

@@ -5,12 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from functools import cache
 from pathlib import Path
 
 from xenkiln.errors import BuildError
 from xenkiln.model.configure import Password
 from xenkiln.system.commands import Runner
+
+CRYPTED = re.compile(r"\$(1|2[abxy]?|5|6|7|y|gy)\$[./A-Za-z0-9$=,+-]{8,}")
+"""crypt(5). A password that merely starts with a dollar is none of these: it would go into the image as it is."""
+MAX_BYTES = 256
+"""openssl-passwd(1) ignores what is beyond."""
 
 
 def resolve_password(password: Password, image_name: str) -> str:
@@ -27,14 +33,22 @@ def resolve_password(password: Password, image_name: str) -> str:
     else:
         path = Path(password.file or "").expanduser()
         place = str(path)
-        text = path.read_text(encoding="utf-8").strip("\n") if path.is_file() else ""
-    if not text or "\n" in text:
+        text = _read_line(path)
+    if not text or "\n" in text or len(text.encode()) > MAX_BYTES:
         raise BuildError(
-            "the root password is not there (one line is expected)",
+            f"the root password is not there (one line of {MAX_BYTES} bytes at most is expected)",
             place=place,
             next_step="give it, or a hash in the recipe: configure.root_password",
         )
-    return text if text.startswith("$") else _hash_text(text, image_name)
+    return text if CRYPTED.fullmatch(text) else _hash_text(text, image_name)
+
+
+def _read_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip("\r\n") if path.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise BuildError("the root password cannot be read", place=str(path),
+                         next_step="it is to be a text file that you may read") from error  # fmt: skip
 
 
 @cache

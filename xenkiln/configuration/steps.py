@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from xenkiln.system.files import resolve_in_root
 from xenkiln.system.steps import Do, Mount, Run, Step, Write
 from xenkiln.system.templates import render_text
 
+PUBLIC_KEY = re.compile(r"(^|\s)(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/=]+(\s|$)")
+"""sshd(8), AUTHORIZED_KEYS FILE FORMAT: options may come first."""
 ACCOUNT_FILES = (("passwd", 0o644), ("shadow", 0o640), ("group", 0o644), ("gshadow", 0o640))
 SCRIPT_FOLDER = "/run/xenkiln-scripts"
 """On the guest's /run, which is a tmpfs while scripts run: nothing of it reaches the image."""
@@ -56,7 +59,7 @@ def make_file_steps(configure: Configure, recipes: Path, root: Path) -> list[Ste
         if entry.source is not None:
             content = (recipes / entry.source).read_bytes()
         elif entry.template is not None:
-            text = (recipes / entry.template).read_text(encoding="utf-8")
+            text = _read_text(recipes, entry.template)
             content = render_text(text, values, place=entry.template)
         steps.append(Write(entry.path, content, int(entry.mode, 8), entry.owner, entry.group, root))
     return steps
@@ -86,26 +89,38 @@ def list_sources(configure: Configure, recipes: Path) -> list[Path]:
 def _read_script(script: ScriptEntry, recipes: Path) -> str:
     if script.source is None:
         return script.content or ""
-    text = (recipes / script.source).read_text(encoding="utf-8")
+    text = _read_text(recipes, script.source)
     if not text.startswith("#!/"):
         raise BuildError("the first line must name the interpreter: #!/bin/sh", place=script.source)
     return text
 
 
 def _read_keys(configure: Configure, recipes: Path) -> list[str]:
-    lines = [line for name in configure.ssh_key_files
-             for line in (recipes / name).read_text(encoding="utf-8").splitlines()]  # fmt: skip
-    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    for key in keys:
-        if "PRIVATE KEY" in key:
-            raise BuildError("this is a private key; the public one (.pub) belongs here",
-                             place="configure.ssh_key_files")  # fmt: skip
+    keys: list[str] = []
+    for name in configure.ssh_key_files:
+        lines = [line.strip() for line in _read_text(recipes, name).splitlines()]
+        found = [line for line in lines if line and not line.startswith("#")]
+        if any("PRIVATE KEY" in line or line.startswith("PuTTY-User-Key") for line in found):
+            raise BuildError("this is a private key; the public one (.pub) belongs here", place=name)
+        if not found or not all(PUBLIC_KEY.search(line) for line in found):
+            raise BuildError("this is no file of ssh public keys", place=name,
+                             next_step="give the .pub file that ssh-keygen made")  # fmt: skip
+        keys += found
     return keys
+
+
+def _read_text(recipes: Path, name: str) -> str:
+    try:
+        return (recipes / name).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BuildError("this is not text (UTF-8)", place=name) from error
 
 
 def _make_key_steps(home: str, uid: int, keys: tuple[str, ...], root: Path) -> list[Step]:
     def make_folder(context: Context) -> None:
-        folder = resolve_in_root(root, f"{home}/.ssh")
+        folder = resolve_in_root(root, home) / ".ssh"
+        if folder.is_symlink():
+            raise BuildError("is a link in the image, a folder was to be made there", place=f"{home}/.ssh")
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
         os.chown(folder, uid, uid)
@@ -131,6 +146,7 @@ def _write_accounts(root: Path, files: AccountFiles) -> None:
     for name, mode in ACCOUNT_FILES:
         path = resolve_in_root(root, f"/etc/{name}")
         group = path.stat().st_gid if path.exists() else 0
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(getattr(files, name), encoding="utf-8")
         # Owned by root and, as the distribution had it, group shadow.
         os.chown(path, 0, group)
@@ -138,14 +154,15 @@ def _write_accounts(root: Path, files: AccountFiles) -> None:
 
 
 def _make_home(root: Path, home: str, uid: int) -> None:
-    """A home folder with what /etc/skel has, all owned by the user."""
+    """A home folder with what /etc/skel has, all owned by the user; one that is there is left as it is."""
     target, skeleton = resolve_in_root(root, home), resolve_in_root(root, "/etc/skel")
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if skeleton.is_dir():
-            shutil.copytree(skeleton, target, symlinks=True)
-        else:
-            target.mkdir()
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if skeleton.is_dir():
+        shutil.copytree(skeleton, target, symlinks=True)
+    else:
+        target.mkdir()
     target.chmod(0o755)
     for path in [target, *target.rglob("*")]:
         os.chown(path, uid, uid, follow_symlinks=False)
