@@ -83,8 +83,10 @@ def start_guest(root: str, stack: ExitStack) -> tuple[int, list[bytes]]:
 def serve_dhcp(root: str, stack: ExitStack) -> None:
     """The image's own busybox as the cloud's DHCP server."""
     conf = Path("/run/udhcpd.conf")
-    conf.write_text(f"start {GUEST}\nend {GUEST}\ninterface cloud0\nlease_file /run/leases\npidfile /run/udhcpd.pid\n"
-                    f"option subnet 255.255.255.0\noption router {CLOUD}\noption dns 10.0.2.3\noption domain cloud.test\n")  # fmt: skip
+    lines = (f"start {GUEST}", f"end {GUEST}", "interface cloud0", "lease_file /run/leases", "pidfile /run/udhcpd.pid",
+             "option subnet 255.255.255.0", f"option router {CLOUD}", "option dns 10.0.2.3",
+             "option domain cloud.test")  # fmt: skip
+    conf.write_text("\n".join(lines) + "\n")
     Path("/run/leases").touch()
     server = subprocess.Popen([f"{root}/bin/busybox", "udhcpd", "-f", str(conf)], stderr=subprocess.DEVNULL)
     stack.callback(server.kill)

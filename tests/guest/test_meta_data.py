@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from guest.cloud import ERROR_PAGE, KEY, VALUES, Cloud, run_cloud
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts/guest/meta-data"
-TOOLS = ("awk", "cat", "chmod", "cp", "dirname", "find", "grep", "head", "mkdir", "mv", "rm", "sed", "sh", "sleep",
+TOOLS = ("awk", "cat", "chmod", "cp", "find", "grep", "head", "mkdir", "mv", "rm", "sed", "sh", "sleep",
          "timeout", "touch", "tr", "wc")  # fmt: skip
 
 # Takes exactly the options that the client uses; anything else ends with an error, as a real one would.
@@ -141,7 +141,7 @@ def test_asking_again_leaves_one_key_and_the_users_own(guest: Guest, cloud: Clou
 
 
 def test_several_keys_each_once(quick_guest: Guest, cloud: Cloud) -> None:
-    second = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPx+/x second key"
+    second = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPx+/x Second Key <second@example.org>"
     cloud.say("meta-data/public-keys/", "0=admin_key\n1=other")
     cloud.say("meta-data/public-keys/1/openssh-key", f"{second}\r\n")
     assert quick_guest.ask(cloud.address).returncode == 0

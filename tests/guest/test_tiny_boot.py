@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 import tiny_repository
+
 from guest.cloud import VALUES
 from xenkiln.families import tiny
 from xenkiln.families.contract import Guest
@@ -36,7 +36,8 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     key = folder / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "admin_key", "-f", key], check=True)
     result = subprocess.run(
-        ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, DRIVER, root, key],
+        ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+         sys.executable, DRIVER, root, key],
         env={**os.environ, "PYTHONPATH": str(DRIVER.parents[1])}, stdout=subprocess.PIPE, timeout=200, check=True,
     )  # fmt: skip
     answer: dict[str, Any] = json.loads(result.stdout)
@@ -82,7 +83,7 @@ def test_its_network_and_filesystems_are_set_up(booted: dict[str, Any]) -> None:
 
 
 def test_nothing_of_the_first_boot_is_left_in_an_image(booted: dict[str, Any]) -> None:
-    made = [path for path in (booted["root"] / "etc/dropbear").iterdir()]
+    made = list((booted["root"] / "etc/dropbear").iterdir())
     assert made, "the host key is made at first boot"
     swept = {path for glob in tiny.CLEANUP for path in booted["root"].glob(glob)}
     assert set(made) <= swept

@@ -69,10 +69,10 @@ def find_license(source: str) -> str:
 
 def split_version(version: str) -> tuple[int, str, str]:
     """(epoch, version, release) as rpm takes them, of a version as deb-version(7) describes it."""
-    epoch, colon, rest = version.rpartition(":")
+    epoch, rest = version.split(":", 1) if ":" in version else ("0", version)
     upstream, _, revision = rest.rpartition("-") if "-" in rest else (rest, "", "0")
     # A '-' divides in rpm, so what is left of them becomes '_'.
-    return int(epoch) if colon else 0, upstream.replace("-", "_").replace(":", "_"), revision
+    return int(epoch), upstream.replace("-", "_").replace(":", "_"), revision
 
 
 def build_rpms(rpms: list[Rpm], trees: Path, work: Path, output: Path, epoch: int, context: Context) -> None:
