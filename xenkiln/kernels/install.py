@@ -97,7 +97,9 @@ def find_newest_kernel(root: Path, wanted: str | None) -> tuple[str, Path]:
     found = {}
     for prefix in IMAGE_NAMES:
         for path in boot.glob(prefix + "*"):
-            found[path.name.removeprefix(prefix)] = path
+            target = resolve_in_root(root, f"/boot/{path.name}")
+            if target.is_file():
+                found[path.name.removeprefix(prefix)] = target
     if wanted and wanted not in found:
         there = ", ".join(sorted(found)) or "none"
         raise BuildError(f"no kernel {wanted} in the image, there is: {there}", place="/boot",
@@ -106,10 +108,10 @@ def find_newest_kernel(root: Path, wanted: str | None) -> tuple[str, Path]:
         raise BuildError("the packages brought no kernel", place="/boot",
                          next_step="add a kernel package to packages.install, or change kernel.source")  # fmt: skip
     version = wanted or max(found, key=split_version)
-    path = found[version]
-    return version, resolve_in_root(root, f"/boot/{path.readlink()}") if path.is_symlink() else path
+    return version, found[version]
 
 
 def split_version(version: str) -> list[tuple[int, str]]:
     """A sort key under which 6.1.0-10 comes after 6.1.0-9."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|[^\d]+", version)]
+    parts = re.findall(r"([0-9]+)|([^0-9]+)", version)
+    return [(int(number), "") if number else (-1, text) for number, text in parts]
