@@ -7,6 +7,7 @@ import errno
 import gzip
 import hashlib
 import lzma
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,9 +41,13 @@ def copy_index(base: Path, folder: Path, kind: str, repack: Callable[[bytes], by
     return folder
 
 
+def pack_zstd(data: bytes) -> bytes:
+    return subprocess.run(["zstd", "-q"], input=data, check=True, capture_output=True).stdout
+
+
 FORMS: list[tuple[str, Callable[[bytes], bytes], str]] = [
     ("xml", bytes, ""), ("xml", gzip.compress, ".gz"), ("xml", lzma.compress, ".xz"), ("sqlite", bz2.compress, ".bz2"),
-    ("sqlite", bytes, "")]  # fmt: skip
+    ("sqlite", bytes, ""), ("xml", pack_zstd, ".zst")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "repack", "ending"), FORMS)

@@ -11,7 +11,6 @@ import io
 import lzma
 import re
 import sqlite3
-import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import closing
@@ -109,12 +108,10 @@ def _read_package(element: ET.Element) -> Entry:
 
 def _read_database(data: bytes) -> Iterator[Entry]:
     """The sqlite form, which is what old yum asks for."""
-    with tempfile.NamedTemporaryFile(suffix=".sqlite") as file:
-        file.write(data)
-        file.flush()
-        with closing(sqlite3.connect(file.name)) as database:
-            rows = database.execute("SELECT name, epoch, version, release, arch, checksum_type, pkgId, size_package,"
-                                    " size_installed, location_href FROM packages").fetchall()  # fmt: skip
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.deserialize(data)
+        rows = database.execute("SELECT name, epoch, version, release, arch, checksum_type, pkgId, size_package,"
+                                " size_installed, location_href FROM packages").fetchall()  # fmt: skip
     for name, epoch, version, release, arch, algorithm, checksum, size, installed, location in rows:
         identity = (name, join_version(epoch, version, release), arch)
         yield _make_entry(identity, algorithm, checksum, size, installed, location)
