@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FakeToolMaker
 from repositories import make_context
 
 from xenkiln.errors import BuildError
@@ -249,44 +248,3 @@ def test_device_nodes_are_in_the_image_itself(tmp_path: Path) -> None:
         assert stat.S_ISCHR(status.st_mode)
         found[path.name] = (os.major(status.st_rdev), os.minor(status.st_rdev), stat.S_IMODE(status.st_mode))
     assert found == {"console": (5, 1, 0o600), "null": (1, 3, 0o666), "zero": (1, 5, 0o666)}
-
-
-@pytest.fixture
-def grow_root(tmp_path: Path, fake_tool: FakeToolMaker, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The command that grows /dev/xvda1, with stand-ins for what would really do it."""
-    (tmp_path / "fstab").write_text("# a comment\n/dev/xvdb /srv ext4 defaults 0 2\n/dev/xvda1 / ext4 defaults 1 1\n")
-    monkeypatch.setenv("GROW_ROOT_FSTAB", str(tmp_path / "fstab"))
-    monkeypatch.setenv("GROW_ROOT_SYS", str(tmp_path / "sys"))
-    return [str(PROJECT / "scripts/guest/grow-root")]
-
-
-def run(command: list[str]) -> tuple[int, str]:
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.returncode, result.stdout + result.stderr
-
-
-def test_a_disk_that_is_no_partition_only_needs_resize2fs(grow_root: list[str], fake_tool: FakeToolMaker) -> None:
-    resize = fake_tool("resize2fs", "echo 'The filesystem on /dev/xvda1 is now 1 blocks long.'")
-    assert run(grow_root) == (0, "grow-root: /dev/xvda1 fills its disk now\n")
-    assert resize.calls == [["/dev/xvda1"]]
-    fake_tool("resize2fs", "echo 'The filesystem is already 1 blocks long.  Nothing to do!'")
-    assert run(grow_root) == (0, "")
-
-
-@pytest.mark.parametrize("code", [0, 1, 2])
-def test_a_real_partition_grows_first(
-    grow_root: list[str], fake_tool: FakeToolMaker, code: int, tmp_path: Path
-) -> None:
-    (tmp_path / "sys/block/xvda/xvda1").mkdir(parents=True)
-    grow = fake_tool("growpart", f"exit {code}")
-    resize = fake_tool("resize2fs")
-    assert (run(grow_root)[0] == 0) == (code < 2)
-    assert grow.calls == [["/dev/xvda", "1"]]
-    assert bool(resize.calls) == (code < 2)
-
-
-def test_a_filesystem_that_cannot_grow_is_told(grow_root: list[str], fake_tool: FakeToolMaker) -> None:
-    fake_tool("resize2fs", "echo 'Permission denied to resize' >&2; exit 1")
-    code, text = run(grow_root)
-    assert code == 1
-    assert "/dev/xvda1 could not grow: Permission denied to resize" in text
