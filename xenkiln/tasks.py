@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import inspect
 import multiprocessing
@@ -20,7 +21,7 @@ from xenkiln.errors import RecipeError, XenkilnError
 from xenkiln.model.loader import LoadedImage
 from xenkiln.model.wording import suggest
 from xenkiln.system.causes import explain_os_error
-from xenkiln.system.layout import Paths
+from xenkiln.system.layout import Paths, recipe_folder
 from xenkiln.system.processes import die_with_parent
 from xenkiln.system.progress import show_progress
 
@@ -54,8 +55,15 @@ def _say_interrupted(kind: type[BaseException], error: BaseException, trace: Tra
 
 @cache
 def images() -> Images:
-    """Every image recipe: the good ones, and what is wrong with the others."""
-    return pipeline.load_recipes()
+    """Every image recipe: the good ones, and what is wrong with the others; without any the run ends."""
+    try:
+        good, broken = pipeline.load_recipes()
+        if not good and not broken:
+            raise FileNotFoundError(errno.ENOENT, "there are no recipes here", str(recipe_folder()))
+    except OSError as error:
+        print(explain_os_error(error), file=sys.stderr)
+        raise SystemExit(NOT_STARTED) from error
+    return good, broken
 
 
 def refuse_unknown_names(words: Sequence[str], verbs: Collection[str]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ from pathlib import Path
 
 from xenkiln.system.layout import PROJECT
 
+DOIT = (sys.executable, "-m", "doit")
+STRUCK_DOIT = (sys.executable, str(Path(__file__).with_name("struck_doit.py")))
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 WAIT_SECONDS = 15
 
@@ -48,20 +49,25 @@ class Cage:
     outside: Path
     cache: Path
 
-    def start(self, words: Sequence[str], recipes: Path) -> subprocess.Popen[str]:
-        """Start python with these words inside; both outputs in one pipe."""
+    def start(self, argv: Sequence[str], recipes: Path) -> subprocess.Popen[str]:
+        """Start a command inside; both outputs in one pipe."""
         environment = {**os.environ, "XENKILN_BUILD": str(self.inside), "XENKILN_CACHE": str(self.cache),
                        "XENKILN_RECIPES": str(recipes), "PYTHONPATH": str(PROJECT)}  # fmt: skip
         return subprocess.Popen(
-            ["nsenter", "--mount", f"--target={self.process.pid}", f"--wdns={PROJECT}", sys.executable, *words],
+            ["nsenter", "--mount", f"--target={self.process.pid}", f"--wdns={PROJECT}", *argv],
             env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
-    def run(self, words: Sequence[str], recipes: Path) -> tuple[int, str]:
-        """Run python inside to its end; its exit code and what it said."""
-        with self.start(words, recipes) as process:
+    def run(self, argv: Sequence[str], recipes: Path) -> tuple[int, str]:
+        """Run a command inside to its end; its exit code and what it said."""
+        with self.start(argv, recipes) as process:
             output, _ = process.communicate()
         return process.returncode, output
+
+    @property
+    def process_root(self) -> Path:
+        """The namespace's files, as this process can read them."""
+        return Path(f"/proc/{self.process.pid}/root")
 
     def list_strangers(self) -> list[str]:
         """Processes that a run left behind: as our children, because orphans come to us."""
@@ -96,7 +102,7 @@ class Cage:
 
     def list_changes_outside(self) -> list[str]:
         """Files written into /tmp and /var/tmp; everywhere else writing is impossible."""
-        layers = Path(f"/proc/{self.process.pid}/root/mnt/layers")
+        layers = self.process_root / "mnt" / "layers"
         return [str(path) for layer in layers.rglob("upper") for path in layer.rglob("*")]
 
     def check_nothing_is_left(self) -> None:
@@ -134,8 +140,10 @@ def open_cage(build: Path) -> Iterator[Cage]:
 
 
 def copy_recipes(folder: Path, *names: str) -> Path:
-    """The tiny recipe, once for each name, in a folder of its own."""
+    """The tiny recipe, once for each name, in a folder of its own; the first one is the default."""
     folder.mkdir()
+    text = (PROJECT / "recipes" / "images" / "tiny.yaml").read_text()
     for name in names:
-        shutil.copy(PROJECT / "recipes" / "images" / "tiny.yaml", folder / f"{name}.yaml")
+        default = str(name == names[0]).lower()
+        (folder / f"{name}.yaml").write_text(text.replace("default: true", f"default: {default}"))
     return folder

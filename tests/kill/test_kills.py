@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cage import Cage, copy_recipes, open_cage
+from cage import DOIT, STRUCK_DOIT, Cage, copy_recipes, open_cage
 
 from xenkiln.pipeline import CHAIN
 from xenkiln.system.files import remove_path
 
 pytestmark = [pytest.mark.root, pytest.mark.network]
 
-DRIVER = str(Path(__file__).with_name("struck_doit.py"))
 STEP = re.compile(r"^== ", re.MULTILINE)
 
 
@@ -39,7 +38,7 @@ class Site:
 
     def strike(self, stage: str, step: int, moment: str, number: signal.Signals) -> str:
         """Build until the signal strikes; what the run said."""
-        code, output = self.cage.run([DRIVER, stage, str(step), moment, number.name, "build"], self.recipes)
+        code, output = self.cage.run([*STRUCK_DOIT, stage, str(step), moment, number.name, "build"], self.recipes)
         expected = [-number] if number == signal.SIGKILL else [-signal.SIGINT, 130]
         assert code in expected, f"{stage} step {step} {moment}: {code}\n{output}"
         self.cage.check_nothing_is_left()
@@ -51,7 +50,7 @@ def read_sums(cage: Cage) -> bytes:
 
 
 def build(cage: Cage, recipes: Path) -> str:
-    code, output = cage.run(["-m", "doit", "build"], recipes)
+    code, output = cage.run([*DOIT, "build"], recipes)
     assert code == 0, output
     return output
 

@@ -49,7 +49,26 @@ def mount_image(runner: Runner, image: Path, where: Path, *, read_only: bool, op
     words = ["loop", "ro" if read_only else "rw", "noatime", *([options] if options else [])]
     with _mounted(runner, ["mount", "-o", ",".join(words), str(image), str(where)], where):
         yield
+        if not read_only:
+            require_written(image, where)
     wait_for_release(runner, image, others)
+
+
+def require_written(image: Path, where: Path) -> None:
+    """Raise HostError when a write to a mounted image could not reach its file.
+
+    A full disk shows only when the kernel writes back, long after the program that wrote has ended
+    well; umount(2) does not tell, syncfs(2) does.
+    """
+    descriptor = os.open(where, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _libc.syncfs(descriptor):
+            raise HostError(
+                f"what was written could not be stored: {os.strerror(ctypes.get_errno())}", place=str(image),
+                next_step="the disk is full or failing: free some space and run this again",
+            )  # fmt: skip
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
