@@ -88,11 +88,12 @@ def build_rpm(rpm: Rpm, folder: Path) -> Path:
     parts = {"requires": "\n".join(needs), "post": post, "install": "\n".join(lines), "files": "\n".join(paths)}
     spec.write_text(SPEC.format(rpm=rpm, **parts))
     folder.mkdir(parents=True, exist_ok=True)
-    defines = [*DEFINES, f"_topdir {top}", f"_rpmdir {folder}"]
+    defines = [*DEFINES, f"_topdir {top}", f"_rpmdir {folder}", f"_tmppath {top}"]
     words = [word for define in defines for word in ("--define", define)]
     machine = "i386" if rpm.arch == "i686" else "x86_64"
     command = ["setarch", machine, "rpmbuild", "-bb", "--quiet", "--target", rpm.arch, *words, str(spec)]
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)}
+    # Debian's rpm opens a database in the caller's home.
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH), "HOME": str(top)}
     result = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return folder / f"{rpm.name}-{rpm.version}-1.{rpm.arch}.rpm"

@@ -175,6 +175,7 @@ def test_the_host_configuration_stays_out(base: Path, tmp_path: Path, monkeypatc
     (home / ".rpmmacros").write_text("%_dbpath /caller\n")
     monkeypatch.setenv("HOME", str(home))
     hostile = Path("/etc/yum.repos.d/xenkiln-test.repo")
+    made = not hostile.parent.exists()
     hostile.parent.mkdir(exist_ok=True)
     hostile.write_text("[hostile]\nname=hostile\nbaseurl=file:///no/such/folder\nenabled=1\n")
     try:
@@ -182,7 +183,10 @@ def test_the_host_configuration_stays_out(base: Path, tmp_path: Path, monkeypatc
         install(select([name_repository(base.as_uri())], install=("extra",)), context)
     finally:
         hostile.unlink()
-    assert "hostile" not in context.runner.log.read_text() if context.runner.log else False
+        if made:
+            hostile.parent.rmdir()
+    assert context.runner.log is not None
+    assert "hostile" not in context.runner.log.read_text()
     assert not list(tmp_path.rglob("caller/*rpmdb*"))
 
 
