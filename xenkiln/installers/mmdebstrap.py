@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 
+from xenkiln.errors import BuildError
 from xenkiln.installers import apt
 from xenkiln.installers.cache import cache_file, link_files
 from xenkiln.installers.contract import Selection
@@ -54,8 +55,21 @@ def make_repository(
     names = [f"{package.name}_{package.version.replace(':', '%3a')}_{package.arch}.deb" for package in plan.packages]
     link_files(files, folder, names)
     index = context.runner.read(["dpkg-scanpackages", "-m", "-h", "sha256", str(folder)])
+    _check_index(plan, index, context)
     text = index.replace(f"Filename: {folder}/", "Filename: ./")
     (folder / "Packages").write_text(text, encoding="utf-8")
+
+
+def _check_index(plan: PackagePlan, index: str, context: Context) -> None:
+    """Compare the checksums that were just taken with the plan: a cache can have been damaged since it was filled."""
+    found = set(re.findall(r"^SHA256: ([0-9a-f]{64})$", index, re.MULTILINE))
+    damaged = [package for package in plan.packages if package.sha256 not in found]
+    for package in damaged:
+        cache_file(context.paths.cache, package).unlink(missing_ok=True)
+    if damaged:
+        names = ", ".join(package.full_name for package in damaged)
+        raise BuildError(f"the package cache held something else under the names of {names}; it is removed",
+                         place=str(context.paths.cache), next_step="run it again to fetch them anew")  # fmt: skip
 
 
 def make_bootstrap_steps(selection: Selection, repository: Path, root: Path) -> list[Step]:
