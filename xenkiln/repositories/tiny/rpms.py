@@ -86,12 +86,13 @@ def build_rpms(rpms: list[Rpm], trees: Path, work: Path, output: Path, epoch: in
     ]
     spec = work / "tiny.spec"
     spec.write_text(render_template("tiny/tiny.spec.j2", {"packages": packages}), encoding="utf-8")
-    folders = {"_topdir": "rpmbuild", "_dbpath": "rpmdb", "_tmppath": "rpmtmp"}
-    macros = {**MACROS, "_rpmdir": str(output), **{macro: str(work / name) for macro, name in folders.items()}}
+    macros = {**MACROS, "_rpmdir": str(output), "_topdir": str(work / "rpmbuild"), "_dbpath": str(work / "rpmdb"),
+              # rpm divides the path of its own script at blanks: from here it has none.
+              "_tmppath": "rpmtmp"}  # fmt: skip
     words = [word for name, value in macros.items() for word in ("--define", f"{name} {value}")]
     context.tell(f"build {len(rpms)} rpms")
     context.run(["rpmbuild", "-bb", "--target", "x86_64-linux", *words, spec],
-                env={"SOURCE_DATE_EPOCH": str(epoch), **HONEST_DATES})  # fmt: skip
+                env={"SOURCE_DATE_EPOCH": str(epoch), **HONEST_DATES}, cwd=work)  # fmt: skip
 
 
 def list_entries(tree: Path, *, owns_folders: bool) -> list[str]:
