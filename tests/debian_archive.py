@@ -90,11 +90,13 @@ class Archive:
         text = "\n".join(self.stanzas.get(pool, [])).encode()
         folder = self.folder / "dists" / suite
         sums = []
-        for name, data in (("Packages", text), ("Packages.gz", gzip.compress(text, mtime=0))):
-            path = folder / "main/binary-amd64" / name
+        packages = "main/binary-amd64/Packages"
+        for name, data in ((packages, text), (f"{packages}.gz", gzip.compress(text, mtime=0)),
+                           ("main/Contents-amd64", b"usr/bin/alpha alpha\n")):  # fmt: skip
+            path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-            sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} main/binary-amd64/{name}")
+            sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} {name}")
         release = "\n".join([f"Origin: Test\nSuite: {suite}\nCodename: {suite}\nDate: {formatdate(epoch, usegmt=True)}",
                              "Architectures: amd64\nComponents: main\nSHA256:", *sums, ""]).encode()  # fmt: skip
         for old in ("InRelease", "Release"):

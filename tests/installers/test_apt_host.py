@@ -174,4 +174,4 @@ def test_the_hosts_own_apt_is_not_touched(host: Path, mirror: Mirror, context: C
 
 
 def test_tools_are_known_before_the_first_change() -> None:
-    assert {"apt-get", "apt-cache", "/usr/lib/apt/apt-helper", "dpkg-scanpackages"} <= set(mmdebstrap.RESOLVE_TOOLS)
+    assert {"apt-get", "apt-cache", "/usr/lib/apt/apt-helper"} <= set(mmdebstrap.RESOLVE_TOOLS)
