@@ -12,7 +12,7 @@ SEGFAULT = 139
 CAUSES = (
     (r"No space left on device|needs? \d+.{0,20}on the .* filesystem|disk full",
      "the disk is full: free some space, or raise disks.root.size_mib if it is the image that is full"),
-    (r"Hash Sum mismatch|checksum (does|doesn't|mismatch)|Checksum|size mismatch|Unexpected size",
+    (r"Hash Sum mismatch|checksum (does|doesn't|mismatch|error)|(bad|wrong) checksum|size mismatch|Unexpected size",
      "the mirror sent something else than its index promises: try again later, or name another mirror"),
     (r"Could not resolve|Temporary failure (resolving|in name)|Name or service not known",
      "the mirror's name cannot be resolved: check the network and the mirror's name"),

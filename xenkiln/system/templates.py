@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from xenkiln.errors import BuildError
 
@@ -18,10 +19,14 @@ def render_template(name: str, values: Mapping[str, object]) -> str:
 
 
 def render_text(text: str, values: Mapping[str, object], *, place: str) -> str:
-    """Render a template's text; `place` names it in the error."""
-    environment = jinja2.Environment(
+    """Render a template's text; `place` names it in the error.
+
+    In jinja2's sandbox: a recipe's template may only make text, not reach into this program, which
+    may run as root. Raises BuildError for whatever its expressions do wrong.
+    """
+    environment = ImmutableSandboxedEnvironment(
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True,
-        autoescape=False,  # noqa: S701  # configuration files, not HTML
+        autoescape=False,  # configuration files, not HTML
     )  # fmt: skip
     try:
         return environment.from_string(text).render(values)
@@ -33,3 +38,5 @@ def render_text(text: str, values: Mapping[str, object], *, place: str) -> str:
             place=place,
             next_step="give it under configure.variables",
         ) from error
+    except Exception as error:  # a template's expressions can raise anything
+        raise BuildError(f"the template fails: {error}", place=place) from error
