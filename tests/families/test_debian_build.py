@@ -52,11 +52,15 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     start, end = text.index("  hostname:"), text.index("ramdisk:\n")
     (folder / "recipes").mkdir()
     (folder / f"recipes/{NAME}.yaml").write_text(text[:start] + SETTINGS + text[end:])
+    run_build(folder)
+    return folder / "build"
+
+
+def run_build(folder: Path) -> None:
     cache = os.environ.get("XENKILN_CACHE") or str(PROJECT / "build/cache")
     env = {"XENKILN_RECIPES": str(folder / "recipes"), "XENKILN_BUILD": str(folder / "build"), "XENKILN_CACHE": cache,
            "PROOF_PASSWORD": CLEAR_PASSWORD}  # fmt: skip
     run(sys.executable, "-m", "doit", "-f", PROJECT / "dodo.py", f"build:{NAME}", env=env)
-    return folder / "build"
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +178,14 @@ def test_the_ramdisk_is_small_and_has_the_drivers(images: Path) -> None:
     for module in ("xen-blkfront", "xen-netfront"):  # ext4 is part of this kernel
         assert f"/{module}.ko" in names
     assert (images / "initrd.img").stat().st_size < 16e6
+
+
+def test_a_changed_motd_is_in_the_image_and_makes_no_new_ramdisk(build: Path, images: Path) -> None:
+    """The last test of this build: it goes on from it."""
+    recipe = build.parent / f"recipes/{NAME}.yaml"
+    records = {stage: (build / f"work/{NAME}/{stage}.json").read_bytes() for stage in ("bootstrap", "ramdisk")}
+    text = recipe.read_text()
+    recipe.write_text(text.replace("  scripts:", '  files: [{path: /etc/motd, content: "changed\\n"}]\n  scripts:'))
+    run_build(build.parent)
+    assert run("debugfs", "-R", "cat /etc/motd", images / "root.img") == "changed\n"
+    assert {stage: (build / f"work/{NAME}/{stage}.json").read_bytes() for stage in records} == records
