@@ -24,6 +24,8 @@ Dir::State "{state}/lib";
 Dir::State::status "{state}/status";
 Dir::Cache "{state}/cache";
 Dir::Cache::archives "{state}/archives/";
+Dir::Cache::pkgcache "pkgcache.bin";
+Dir::Cache::srcpkgcache "srcpkgcache.bin";
 #clear APT::Architectures;
 APT::Architecture "{arch}";
 APT::Architectures {{ "{arch}"; }};

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xenkiln.errors import BuildError
 from xenkiln.model.packages import Package
-from xenkiln.system.files import finish_file, hash_file, partial_path
+from xenkiln.system.files import hash_file, partial_path
 
 
 def cache_file(cache: Path, package: Package) -> Path:
@@ -30,7 +30,8 @@ def keep_file(cache: Path, package: Package, fetched: Path) -> None:
     target = cache_file(cache, package)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(fetched, partial_path(target))
-    finish_file(target)
+    # Not synced: what a power cut tears is seen by its checksum when it is used, and fetched again.
+    partial_path(target).rename(target)
 
 
 def link_files(files: Sequence[Path], folder: Path, names: Sequence[str]) -> None:

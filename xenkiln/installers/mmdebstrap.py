@@ -10,18 +10,24 @@ import os
 import re
 from pathlib import Path
 
-from xenkiln.errors import BuildError
 from xenkiln.installers import apt
-from xenkiln.installers.cache import cache_file, link_files
+from xenkiln.installers.cache import cache_file
 from xenkiln.installers.contract import Selection
+from xenkiln.installers.debs import damaged_error, unpack_files
 from xenkiln.model.packages import PackagePlan
 from xenkiln.system.execution import Context
 from xenkiln.system.files import remove_path
 from xenkiln.system.steps import Do, Run, Step
 
-RESOLVE_TOOLS = ("apt-get", "apt-cache", apt.APT_HELPER, "dpkg-scanpackages")
+RESOLVE_TOOLS = ("apt-get", "apt-cache", apt.APT_HELPER, "apt-ftparchive")
+ONLY_SHA256 = [word for name in ("MD5", "SHA1", "SHA512") for word in ("-o", f"APT::FTPArchive::{name}=false")]
 NO_SUITE = ""
 """With a suite mmdebstrap takes only packages whose Release names it; our repository has no Release."""
+EMPTY_HOST_KEYS = (
+    'mkdir -p "$1/etc/ssh" && cd "$1/etc/ssh"'
+    " && touch ssh_host_rsa_key ssh_host_ecdsa_key ssh_host_ed25519_key"
+)
+"""An image carries no host keys, so none are made only to be removed: sshd's package makes those that are missing."""
 HOOKS = "/usr/share/mmdebstrap/hooks/file-mirror-automount"
 
 ESSENTIAL = {"essential": ("?essential",), "apt": ("?essential", "apt"),
@@ -51,25 +57,19 @@ def fetch_packages(selection: Selection, plan: PackagePlan, context: Context) ->
 def make_repository(
     selection: Selection, plan: PackagePlan, files: list[Path], folder: Path, context: Context
 ) -> None:
-    """A flat repository: hard links and a Packages index."""
+    """A flat repository: the packages, unpacked ahead of dpkg, and a Packages index."""
     names = [f"{package.name}_{package.version.replace(':', '%3a')}_{package.arch}.deb" for package in plan.packages]
-    link_files(files, folder, names)
-    index = context.runner.read(["dpkg-scanpackages", "-m", "-h", "sha256", str(folder)])
-    _check_index(plan, index, context)
+    context.tell("unpack the packages")
+    digests = [package.sha256 for package in plan.packages]
+    damaged = unpack_files(files, [folder / name for name in names], digests)
+    for path in damaged:
+        path.unlink()
+    if damaged:
+        known = dict(zip(files, plan.packages, strict=True))
+        raise damaged_error([known[path].full_name for path in damaged], context.paths.cache)
+    index = context.runner.read(["apt-ftparchive", *ONLY_SHA256, "packages", str(folder)])
     text = index.replace(f"Filename: {folder}/", "Filename: ./")
     (folder / "Packages").write_text(text, encoding="utf-8")
-
-
-def _check_index(plan: PackagePlan, index: str, context: Context) -> None:
-    """Compare the checksums that were just taken with the plan: a cache can have been damaged since it was filled."""
-    found = set(re.findall(r"^SHA256: ([0-9a-f]{64})$", index, re.MULTILINE))
-    damaged = [package for package in plan.packages if package.sha256 not in found]
-    for package in damaged:
-        cache_file(context.paths.cache, package).unlink(missing_ok=True)
-    if damaged:
-        names = ", ".join(package.full_name for package in damaged)
-        raise BuildError(f"the package cache held something else under the names of {names}; it is removed",
-                         place=str(context.paths.cache), next_step="run it again to fetch them anew")  # fmt: skip
 
 
 def make_bootstrap_steps(selection: Selection, repository: Path, root: Path) -> list[Step]:
@@ -82,7 +82,7 @@ def make_bootstrap_steps(selection: Selection, repository: Path, root: Path) -> 
         # The journal of the loop-mounted image is not waited for: a killed build starts over anyway.
         "--dpkgopt=force-unsafe-io", "--dpkgopt=force-confold",
         f'--aptopt=APT::Install-Recommends "{str(packages.weak_dependencies).lower()}"',
-        f"--hook-dir={HOOKS}", "--verbose",
+        f"--hook-dir={HOOKS}", f"--essential-hook={EMPTY_HOST_KEYS}", "--verbose",
     ]  # fmt: skip
     # Signatures and checksums of what lies in this folder were checked when it was fetched.
     source = f"deb [trusted=yes] file://{repository} ./"
@@ -102,7 +102,7 @@ def make_bootstrap_steps(selection: Selection, repository: Path, root: Path) -> 
             ("unshare", "--mount", "--pid", "--fork", "--kill-child", "mmdebstrap", *filter(None, options), NO_SUITE,
              root, source),
             env=(("INITRD", "No"), ("DEBIAN_FRONTEND", "noninteractive"), ("TMPDIR", str(root.parent))),
-            progress=read_progress),
+            progress=ProgressReader(repository / "Packages")),
         Do("remove what the installer left", remove_traces),
     ]  # fmt: skip
 
@@ -115,12 +115,24 @@ def _remove_mount_point(root: Path, repository: Path) -> None:
         folder = folder.parent
 
 
-def read_progress(line: str) -> str | None:
-    """What mmdebstrap is at, from a line of its output or dpkg's."""
-    if line.startswith("I: "):
-        return line[3:].rstrip(".")
-    match = re.match(r"(Unpacking|Setting up) ([^ ]+)", line)
-    return f"{match[1].lower()} {match[2]}" if match else None
+class ProgressReader:
+    """From mmdebstrap's output: what it is at, and how many of the index's packages are set up."""
+
+    def __init__(self, index: Path) -> None:
+        self.index = index
+        self.total = 0
+        self.done = 0
+
+    def __call__(self, line: str) -> str | None:
+        """What to tell the user about a line, None for nothing."""
+        if line.startswith("I: "):
+            return line[3:].rstrip(".")
+        match = re.match(r"(Unpacking|Setting up) ([^ ]+)", line)
+        if not match:
+            return None
+        self.total = self.total or self.index.read_text(encoding="utf-8").count("\nSHA256: ")
+        self.done += match[1] == "Setting up"
+        return f"{self.done} of {self.total} packages, {match[1].lower()} {match[2]}"
 
 
 def read_installed(selection: Selection, root: Path, context: Context) -> list[tuple[str, str, str]]:

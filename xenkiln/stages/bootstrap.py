@@ -10,8 +10,9 @@ from xenkiln.installers.contract import Selection, load_installer
 from xenkiln.model.loader import LoadedImage
 from xenkiln.stages import packages
 from xenkiln.system.execution import Context
-from xenkiln.system.files import copy_sparse, partial_path
+from xenkiln.system.files import copy_sparse, partial_path, remove_path
 from xenkiln.system.layout import Paths
+from xenkiln.system.locks import hold_lock
 from xenkiln.system.steps import Do, Finish, Mount, Release, Step
 
 SUMMARY = "install the packages through a loop mount"
@@ -46,9 +47,17 @@ def find_problems(inputs: Inputs, paths: Paths) -> list[XenkilnError]:
 
 
 def make_steps(inputs: Inputs, paths: Paths) -> list[Step]:
-    """Copy the empty filesystem, mount it, install, compare with the plan."""
+    """Lay out the packages, copy the empty filesystem, mount it, install, compare with the plan."""
     installer = load_installer(inputs.selection.installer)
-    image, root = paths.layer("bootstrap"), paths.root
+    image, root, repository = paths.layer("bootstrap"), paths.root, paths.work / "packages"
+
+    def lay_out(context: Context) -> None:
+        plan = packages.read_plan(paths)
+        remove_path(repository)
+        repository.mkdir(parents=True)
+        with hold_lock(paths.cache / "lock", "the package cache", wait=True):
+            files = installer.fetch_packages(inputs.selection, plan, context)
+            installer.make_repository(inputs.selection, plan, files, repository, context)
 
     def copy_empty(context: Context) -> None:
         copy_sparse(paths.layer("filesystem"), partial_path(image))
@@ -61,13 +70,15 @@ def make_steps(inputs: Inputs, paths: Paths) -> list[Step]:
         context.summary = f"{len(packages.read_plan(paths).packages)} packages installed, as planned"
 
     return [
+        Do("lay out the packages as a repository of just these", lay_out, installer.RESOLVE_TOOLS, (repository,)),
         Do("copy the empty filesystem", copy_empty, writes=(partial_path(image),)),
         # Discarding lets the space of deleted packages go back to the host while we work.
         Mount("image", root, partial_path(image), read_only=False, options="discard,nobarrier"),
-        *installer.make_bootstrap_steps(inputs.selection, packages.repository_path(paths), root),
+        *installer.make_bootstrap_steps(inputs.selection, repository, root),
         Do("compare what is installed with the plan", compare_installed),
         Release(),
         Finish(image),
+        Do("remove the repository", lambda context: remove_path(repository)),
     ]
 
 

@@ -1,4 +1,4 @@
-"""packages:NAME: which packages exactly, fetched and checked, as a local repository."""
+"""packages:NAME: which packages exactly, fetched and checked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xenkiln.model.loader import LoadedImage
 from xenkiln.model.lock import dump_plan, parse_lock, parse_plan
 from xenkiln.model.packages import PackagePlan
 from xenkiln.system.execution import Context
-from xenkiln.system.files import partial_path, remove_path
+from xenkiln.system.files import partial_path
 from xenkiln.system.layout import Paths
 from xenkiln.system.locks import hold_lock
 from xenkiln.system.steps import Do, Finish, Step
@@ -55,18 +55,13 @@ def plan_path(paths: Paths) -> Path:
     return paths.work / "packages.plan.json"
 
 
-def repository_path(paths: Paths) -> Path:
-    """The local repository that bootstrap installs from."""
-    return paths.work / "packages"
-
-
 def read_plan(paths: Paths) -> PackagePlan:
     """The plan that this stage left."""
     return parse_plan(plan_path(paths).read_text(encoding="utf-8"), place=str(plan_path(paths)))
 
 
 def make_steps(inputs: Selection, paths: Paths) -> list[Step]:
-    """One step to decide, one to fetch, one to lay out."""
+    """Decide, fetch, write down."""
     installer = load_installer(inputs.installer)
 
     def prepare(context: Context) -> None:
@@ -75,10 +70,7 @@ def make_steps(inputs: Selection, paths: Paths) -> list[Step]:
             plan = locked or installer.resolve_packages(inputs, context)
             if not plan.packages:
                 raise BuildError("the recipe resolves to no packages at all", place=paths.name)
-            files = installer.fetch_packages(inputs, plan, context)
-            remove_path(repository_path(paths))
-            repository_path(paths).mkdir(parents=True)
-            installer.make_repository(inputs, plan, files, repository_path(paths), context)
+            installer.fetch_packages(inputs, plan, context)
         partial_path(plan_path(paths)).write_text(dump_plan(plan), encoding="utf-8")
         context.values["epoch"] = str(plan.epoch)
         context.values["installed_mib"] = str(plan.installed_mib)
@@ -89,6 +81,6 @@ def make_steps(inputs: Selection, paths: Paths) -> list[Step]:
     what = f"take the packages of {paths.lock.name}" if paths.lock.exists() else "resolve the packages"
     return [
         Do(f"{what}, fetch and check them", prepare, installer.RESOLVE_TOOLS,
-           (paths.cache / "packages", repository_path(paths))),
+           (paths.cache / "packages",)),
         Finish(plan_path(paths)),
     ]  # fmt: skip
