@@ -26,7 +26,7 @@ class KilnReporter(ConsoleReporter):  # type: ignore[misc]  # doit ships no type
         with contextlib.suppress(BrokenPipeError):
             super().write(text)
 
-    def initialize(self, tasks: Any, selected_tasks: list[str]) -> None:
+    def initialize(self, _tasks: Any, selected_tasks: list[str]) -> None:
         """Whether a build was asked for, so that there is something to be up to date."""
         verbs = {name.partition(":")[0] for name in selected_tasks}
         self.building = bool(verbs & {"build", *pipeline.CHAIN})

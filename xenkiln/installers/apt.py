@@ -17,6 +17,7 @@ from xenkiln.model.distributions import DEBIAN_RELEASES, DebianRelease
 from xenkiln.model.packages import Package
 from xenkiln.system.execution import Context
 from xenkiln.system.files import hash_file
+from xenkiln.system.layout import Paths
 
 ARCHITECTURES = {"x86_64": "amd64", "i386": "i386"}
 SECURITY_SUFFIX = "-security"
@@ -73,7 +74,7 @@ def archive_of(mirror: str, suite: str, selection: Selection) -> str:
 def update_lists(selection: Selection, context: Context) -> None:
     """Fetch the signed indexes, from the first mirror that answers well."""
     suites = selection.packages.suites or release_of(selection).suites
-    keyring = find_keyring(selection, context)
+    keyring = find_keyring(selection, context.paths)
     trust = "trusted=yes" if selection.packages.signatures == "not checked" else f"signed-by={keyring}"
     # target: a host with a desktop or apt-file would fetch their indexes too.
     options = f"target=Packages {trust}"
@@ -89,10 +90,10 @@ def update_lists(selection: Selection, context: Context) -> None:
     try_mirrors(mirrors, update, context)
 
 
-def find_keyring(selection: Selection, context: Context) -> Path:
+def find_keyring(selection: Selection, paths: Paths) -> Path:
     """The recipe's keyring, or the distribution's own as its keyring package brings it to this host."""
     named = selection.packages.keyring
-    keyring = context.paths.recipes / named if named else Path(release_of(selection).keyring)
+    keyring = paths.recipes / named if named else Path(release_of(selection).keyring)
     if not keyring.is_file() and selection.packages.signatures == "required":
         package = f"{release_of(selection).distribution}-{'archive-' if 'debian' in keyring.name else ''}keyring"
         raise BuildError("no such keyring, so signatures cannot be checked", place=str(keyring),

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
+from xenkiln.errors import XenkilnError
 from xenkiln.model.image import Packages
 from xenkiln.model.packages import PackagePlan
 from xenkiln.system.execution import Context
+from xenkiln.system.layout import Paths
 from xenkiln.system.steps import Step
 
 
@@ -34,6 +36,9 @@ class Installer(Protocol):
 
     RESOLVE_TOOLS: tuple[str, ...]
     """The host's programs that the first two parts run."""
+
+    def find_problems(self, selection: Selection, paths: Paths) -> list[XenkilnError]:
+        """What would stop it and can be known before it asks a mirror: keys that are not there."""
 
     def resolve_packages(self, selection: Selection, context: Context) -> PackagePlan:
         """Ask the mirrors what the selection means today. Signatures of indexes are checked."""

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from xenkiln.errors import XenkilnError
 from xenkiln.installers.cache import link_files
 from xenkiln.installers.contract import Selection
 from xenkiln.installers.rpm_database import HOST_DBPATH, MACROS, adopt_database, read_identities
@@ -21,10 +22,11 @@ from xenkiln.installers.yum_commands import Source, choose_tool, make_command, n
 from xenkiln.model.packages import Package, PackagePlan
 from xenkiln.system.execution import Context
 from xenkiln.system.files import remove_path, resolve_in_root, write_finished
+from xenkiln.system.layout import Paths
 from xenkiln.system.steps import Do, Mount, Run, Step, Write
 
-__all__ = ["RESOLVE_TOOLS", "fetch_packages", "make_bootstrap_steps", "make_repository", "read_installed",
-           "resolve_packages"]  # fmt: skip
+__all__ = ["RESOLVE_TOOLS", "fetch_packages", "find_problems", "make_bootstrap_steps", "make_repository",
+           "read_installed", "resolve_packages"]  # fmt: skip
 
 RESOLVE_TOOLS = (choose_tool(), "rpm", "rpmkeys", "createrepo_c", "setarch", "zstd")
 
@@ -45,6 +47,11 @@ _COMPS_GROUP = """\
     </packagelist>
   </group>
 """
+
+
+def find_problems(selection: Selection, paths: Paths) -> list[XenkilnError]:
+    """None: a recipe's gpgkeys are looked for with its other files."""
+    return []
 
 
 def make_repository(

@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 
+from xenkiln.errors import XenkilnError
 from xenkiln.installers import apt
 from xenkiln.installers.cache import cache_file
 from xenkiln.installers.contract import Selection
@@ -17,6 +18,7 @@ from xenkiln.installers.debs import damaged_error, unpack_files
 from xenkiln.model.packages import PackagePlan
 from xenkiln.system.execution import Context
 from xenkiln.system.files import remove_path
+from xenkiln.system.layout import Paths
 from xenkiln.system.steps import Do, Run, Step
 
 RESOLVE_TOOLS = ("apt-get", "apt-cache", apt.APT_HELPER, "apt-ftparchive")
@@ -34,6 +36,16 @@ ESSENTIAL = {"essential": ("?essential",), "apt": ("?essential", "apt"),
              "minbase": ("?essential", "?priority(required)", "apt"),
              "important": ("?essential", "?priority(required)", "?priority(important)", "apt")}  # fmt: skip
 """What a variant of mmdebstrap(1) means, as apt patterns; apt itself is named, releases differ about it."""
+
+
+def find_problems(selection: Selection, paths: Paths) -> list[XenkilnError]:
+    """A keyring that is not there; with a lock none is needed, its checksums stand for the signatures."""
+    try:
+        if not paths.lock.exists():
+            apt.find_keyring(selection, paths)
+    except XenkilnError as error:
+        return [error]
+    return []
 
 
 def resolve_packages(selection: Selection, context: Context) -> PackagePlan:

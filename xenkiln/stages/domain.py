@@ -15,9 +15,8 @@ from xenkiln.model.domain_config import quote_text
 from xenkiln.model.fields import find_repeated
 from xenkiln.model.loader import LoadedImage
 from xenkiln.system.execution import Context
-from xenkiln.system.files import partial_path
 from xenkiln.system.layout import Paths
-from xenkiln.system.steps import Do, Finish, Step
+from xenkiln.system.steps import Do, Step, Write
 from xenkiln.system.templates import render_template
 
 SUMMARY = "write the Xen domain's configuration, for xl and for xm"
@@ -83,21 +82,16 @@ def find_problems(inputs: Inputs, paths: Paths) -> list[XenkilnError]:
 
 
 def make_steps(inputs: Inputs, paths: Paths) -> list[Step]:
-    """Render, check, write."""
-    outputs = list_outputs(inputs, paths)
+    """Rendered and checked here, so that a plan shows the very text."""
+    domain = inputs.domain
 
-    def write(context: Context) -> None:
+    def clear(context: Context) -> None:
         for kind in get_args(Kind):
             config_path(paths, kind).unlink(missing_ok=True)  # of a domain that was pv before it was pvh
-        for kind in list_kinds(inputs.domain):
-            partial_path(config_path(paths, kind)).write_text(render_config(inputs, kind), encoding="ascii")
-        domain = inputs.domain
         context.summary = f"{domain.type}, {domain.memory_mib} MiB, {domain.vcpus} vcpus"
 
-    return [
-        Do("render and check the domain's configuration", write, writes=tuple(map(partial_path, outputs))),
-        *map(Finish, outputs),
-    ]
+    return [Do("remove earlier configurations", clear),
+            *(Write(config_path(paths, kind), render_config(inputs, kind)) for kind in list_kinds(domain))]  # fmt: skip
 
 
 def render_config(inputs: Inputs, kind: Kind) -> str:

@@ -40,14 +40,14 @@ def list_references(inputs: Selection, paths: Paths) -> list[Path]:
 
 
 def find_problems(inputs: Selection, paths: Paths) -> list[XenkilnError]:
-    """A lock that cannot be read."""
-    if not paths.lock.exists():
-        return []
-    try:
-        parse_lock(paths.lock)
-    except XenkilnError as error:
-        return [error]
-    return []
+    """A lock that cannot be read, a key that is not there."""
+    problems = load_installer(inputs.installer).find_problems(inputs, paths)
+    if paths.lock.exists():
+        try:
+            parse_lock(paths.lock)
+        except XenkilnError as error:
+            problems.append(error)
+    return problems
 
 
 def plan_path(paths: Paths) -> Path:
