@@ -23,7 +23,7 @@ from xenkiln.system.commands import Runner
 from xenkiln.system.execution import Context, run_steps
 from xenkiln.system.files import fixed_umask, hash_file, partial_path, remove_path, write_finished
 from xenkiln.system.layout import PROJECT, Paths, build_folder, recipe_folder
-from xenkiln.system.locks import claim_lock, join_claim
+from xenkiln.system.locks import claim_lock, find_lock_problem, join_claim
 from xenkiln.system.mounts import find_loop_problem
 from xenkiln.system.steps import Step, list_tools, needs_loop, needs_root
 from xenkiln.system.tools import find_missing, missing_tools_error
@@ -31,7 +31,8 @@ from xenkiln.system.tools import find_missing, missing_tools_error
 CHAIN = ("repository", "packages", "filesystem", "bootstrap", "configure", "ramdisk", "seal", "domain")
 """The stages of `build`, in order."""
 
-CODE_FOLDERS = ("scripts/guest", "templates", "xenkiln/artifacts", "xenkiln/configuration", "xenkiln/families",
+CODE_FOLDERS = ("scripts/guest", "templates", "xenkiln/artifacts", "xenkiln/configuration", "xenkiln/domains",
+    "xenkiln/families",
     "xenkiln/installers", "xenkiln/kernels", "xenkiln/ramdisks", "xenkiln/repositories", "xenkiln/stages")  # fmt: skip
 """What decides an image's content besides its recipe; a change here rebuilds."""
 
@@ -232,21 +233,23 @@ def find_problems(loaded: LoadedImage) -> list[XenkilnError]:
     steps: list[Step] = []
     for name, inputs in slices(loaded).items():
         stage = load_stage(name)
+        found: list[XenkilnError] = []
         try:
             if not set(stage.NEEDS) & set(stale) and is_current(name, loaded):
                 continue
             stale[name] = inputs
-            problems += stage.find_problems(inputs, paths)
+            found = stage.find_problems(inputs, paths)
             steps += stage.make_steps(inputs, paths)
-        except XenkilnError as error:
-            problems.append(error)
-        except OSError as error:
-            problems.append(explain_os_error(error))
+        except (XenkilnError, OSError) as error:
+            # Of what the stage has already put into words nothing is said twice.
+            found = found or [explain_os_error(error) if isinstance(error, OSError) else error]
+        problems += found
     if "packages" in stale and (missing_keys := list_missing_keys(loaded)):
         problems.append(RecipeError(missing_keys))
     if stale:
         problems += find_host_problems(steps)
-        problems += find_claim_problem(loaded)
+        problem = find_lock_problem(paths.lock_file, f"the build of {loaded.name}")
+        problems += [problem] if problem else []
     return list({str(problem): problem for problem in problems}.values())
 
 
@@ -262,17 +265,6 @@ def find_host_problems(steps: list[Step]) -> list[XenkilnError]:
     elif needs_loop(steps) and (problem := find_loop_problem()):
         problems.append(problem)
     return problems
-
-
-def find_claim_problem(loaded: LoadedImage) -> list[XenkilnError]:
-    """Another run that is at this recipe, or a folder that cannot be written."""
-    try:
-        with join_claim(paths_for(loaded).lock_file, f"the build of {loaded.name}"):
-            return []
-    except XenkilnError as error:
-        return [error]
-    except OSError as error:
-        return [explain_os_error(error)]
 
 
 def clean_stage(name: str, loaded: LoadedImage) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from xenkiln.errors import HostError
 from xenkiln.system.layout import PROJECT
-from xenkiln.system.locks import claim_lock, hold_lock, join_claim
+from xenkiln.system.locks import claim_lock, find_lock_problem, hold_lock, join_claim
 
 HOLDER = """
 import sys
@@ -48,6 +48,7 @@ def test_the_second_is_refused_and_told_who_is_first(tmp_path: Path) -> None:
                 f"the build of tiny is in use by process {first.pid} (doit build:tiny)\n  next: wait"
             )
         assert not claim_lock(lock)
+        assert str(find_lock_problem(lock, "the build of tiny")).startswith("the build of tiny is in use by process")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -88,6 +89,15 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="symbolic links"), take(tmp_path / "lock", "it"):
             pass
     assert precious.read_text() == "mine"
+
+
+def test_looking_takes_and_makes_nothing(tmp_path: Path) -> None:
+    lock = tmp_path / "work" / "tiny" / "lock"
+    assert find_lock_problem(lock, "it") is None
+    assert list(tmp_path.iterdir()) == []
+    with hold_lock(lock, "it"):
+        assert find_lock_problem(lock, "it") is None
+    assert find_lock_problem(lock, "it") is None
 
 
 def join_in_worker(path: Path) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from xenkiln.errors import HostError
+from xenkiln.system.causes import explain_os_error
 
 _claims: dict[Path, int] = {}
 """What this process keeps until it ends: path -> descriptor."""
@@ -50,12 +51,33 @@ def join_claim(path: Path, what: str) -> Iterator[None]:
     try:
         if not _take(descriptor, wait=False):
             holder = _read_holder(descriptor)
-            found = re.match(r"process (\d+) ", holder)
-            if not found or int(found[1]) not in _list_own_run():
+            if not _is_own(holder):
                 raise _in_use(what, holder)
         yield
     finally:
         os.close(descriptor)
+
+
+def find_lock_problem(path: Path, what: str) -> HostError | None:
+    """What would keep this run from taking a lock, found without taking or making it; None for nothing."""
+    place = next(folder for folder in path.parents if folder.exists())
+    if not os.access(place, os.W_OK | os.X_OK):
+        return HostError("cannot be written", place=str(place),
+                         next_step="run it with sudo, or put the build elsewhere: XENKILN_BUILD=/a/folder")  # fmt: skip
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return explain_os_error(error)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = _read_holder(descriptor)
+        return None if _is_own(holder) else _in_use(what, holder)
+    finally:
+        os.close(descriptor)
+    return None
 
 
 def _open_lock(path: Path) -> int:
@@ -84,6 +106,8 @@ def _in_use(what: str, holder: str) -> HostError:
     )
 
 
-def _list_own_run() -> set[int]:
+def _is_own(holder: str) -> bool:
+    """Whether the holder is this process, or the one that started it as a worker."""
     parent = multiprocessing.parent_process()
-    return {os.getpid(), *([parent.pid] if parent and parent.pid else [])}
+    found = re.match(r"process (\d+) ", holder)
+    return found is not None and int(found[1]) in (os.getpid(), parent.pid if parent else None)
