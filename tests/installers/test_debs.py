@@ -22,7 +22,7 @@ def make_deb(folder: Path, packing: str, size: int = 100_001) -> Path:
     (tree / "usr" / "data").write_bytes(hashlib.sha256(b"x").digest() * (size // 32) + b"odd"[: size % 32])
     (tree / "usr" / "link").symlink_to("data")
     target = folder / f"{packing}.deb"
-    argv = ["dpkg-deb", "--root-owner-group", f"-Z{packing}", "-b", tree, target]
+    argv = ["dpkg-deb", "--root-owner-group", f"-Z{packing}", "-b", str(tree), str(target)]
     subprocess.run(argv, check=True, capture_output=True)
     return target
 
