@@ -87,8 +87,8 @@ def build_rpms(rpms: list[Rpm], trees: Path, work: Path, output: Path, epoch: in
     spec = work / "tiny.spec"
     spec.write_text(render_template("tiny/tiny.spec.j2", {"packages": packages}), encoding="utf-8")
     macros = {**MACROS, "_rpmdir": str(output), "_topdir": str(work / "rpmbuild"), "_dbpath": str(work / "rpmdb"),
-              # rpm divides the path of its own script at blanks: from here it has none.
-              "_tmppath": "rpmtmp"}  # fmt: skip
+              # rpm divides the path of its own script at blanks, and takes a relative one from /.
+              "_tmppath": "/proc/self/cwd/rpmtmp"}  # fmt: skip
     words = [word for name, value in macros.items() for word in ("--define", f"{name} {value}")]
     context.tell(f"build {len(rpms)} rpms")
     context.run(["rpmbuild", "-bb", "--target", "x86_64-linux", *words, spec],
