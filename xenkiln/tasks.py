@@ -22,7 +22,7 @@ from xenkiln.model.loader import LoadedImage
 from xenkiln.model.wording import suggest
 from xenkiln.system.causes import explain_os_error
 from xenkiln.system.layout import Paths, recipe_folder
-from xenkiln.system.processes import die_with_parent
+from xenkiln.system.processes import ENDING_SIGNALS, die_with_parent
 from xenkiln.system.progress import show_progress
 
 STAGES = pipeline.CHAIN
@@ -33,12 +33,18 @@ Images = tuple[dict[str, LoadedImage], dict[str, RecipeError]]
 
 
 def stop_on_signals() -> None:
-    """SIGTERM and SIGHUP end a run as Ctrl-C does: what is mounted is unmounted, children are ended."""
+    """SIGINT, SIGTERM and SIGHUP all end a run so that what is mounted is unmounted and children are ended."""
+
+    ending = False
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
+        nonlocal ending
+        # Once: a terminal and doit itself both send signals to workers, which are unmounting by then.
+        if not ending:
+            ending = True
+            raise KeyboardInterrupt(signal.Signals(number).name)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING_SIGNALS:
         # nohup ignores SIGHUP for us, and means it.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, interrupt)
@@ -49,8 +55,7 @@ def _say_interrupted(kind: type[BaseException], error: BaseException, trace: Tra
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
     elif multiprocessing.parent_process() is None:
-        reason = f" by {error}" if str(error).startswith("SIG") else ""
-        print(f"\ninterrupted{reason}; the next run goes on from the last finished step", file=sys.stderr)
+        print(f"\ninterrupted by {error}; the next run goes on from the last finished step", file=sys.stderr)
 
 
 @cache
@@ -83,6 +88,7 @@ def guard(function: Callable[..., None], *args: object) -> TaskFailed | None:
     if multiprocessing.parent_process() is not None:
         # A worker of `doit -n` must not go on alone when the run itself was killed.
         die_with_parent()
+        stop_on_signals()
     try:
         function(*args)
     except XenkilnError as error:

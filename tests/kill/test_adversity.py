@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -63,6 +65,11 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def read_state(process: subprocess.Popen[str]) -> str:
+    """T for stopped, Z for ended: proc(5)."""
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def list_records(cage: Cage) -> list[str]:
     work = cage.process_root / cage.inside.relative_to("/") / "work" / "tiny"
     return [stage for stage in CHAIN if (work / f"{stage}.json").exists()]
@@ -72,7 +79,8 @@ def list_records(cage: Cage) -> list[str]:
 def leave_free(cage: Cage, recipes: Path, size_mib: int) -> Iterator[None]:
     """Fill the build's disk with something else."""
     script = 'fallocate -l "$(($(stat -f -c %a "$1") * 4096 - $2 * 1048576))" "$1/filler"'
-    succeed(cage, ["sh", "-ec", script, "sh", str(cage.inside), str(size_mib)], recipes)
+    code, output = cage.run(["sh", "-ec", script, "sh", str(cage.inside), str(size_mib)], recipes)
+    assert code == 0, output
     yield
     succeed(cage, ["rm", str(cage.inside / "filler")], recipes)
 
@@ -94,9 +102,16 @@ def test_writes_that_are_lost_after_the_installer_ended_are_noticed(cage: Cage, 
     succeed(cage, ["mke2fs", "-q", "-t", "ext4", "-b", "4096", "-m", "0", str(disk)], recipes)
     options = ["-o", "size=400m", "tmpfs"] if kind == "tmpfs" else ["-o", "loop", str(disk)]
     succeed(cage, ["mount", "-n", "-t", kind, *options, str(cage.inside)], recipes)
-    succeed(cage, [*DOIT, "filesystem:tiny"], recipes)
-    with leave_free(cage, recipes, 10):
-        output = fail(cage, [*DOIT, "build"], recipes)
+    succeed(cage, [*DOIT, "build"], recipes)
+    log = (cage.process_root / cage.inside.relative_to("/") / "images/tiny/logs/bootstrap.log").read_text()
+    steps = [line for line in log.splitlines() if line.startswith("== ")]
+    installing = 1 + next(number for number, step in enumerate(steps) if step.startswith("== install "))
+    succeed(cage, ["rm", str(cage.inside / "work/tiny/bootstrap.json")], recipes)
+    with cage.start([*STRUCK_DOIT, "bootstrap", str(installing), "before", "SIGSTOP", "build"], recipes) as run:
+        wait_until(lambda: read_state(run) in "TZ")
+        with leave_free(cage, recipes, 10):
+            run.send_signal(signal.SIGCONT)
+            output, _ = run.communicate()
     assert "bootstrap:tiny failed" in output
     assert "bootstrap.img.partial: what was written could not be stored" in output
     assert "bootstrap" not in list_records(cage)
@@ -131,6 +146,19 @@ def test_two_images_at_once_and_their_workers_die_with_the_run(cage: Cage, recip
     assert {f"{stage}:{name}" for stage in CHAIN for name in ("tiny", "other")} <= set(output.split())
     first, second = (cage.outside / "images" / name for name in ("tiny", "other"))
     assert (first / "packages.json").read_bytes() == (second / "packages.json").read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+def test_a_terminals_signal_to_all_workers_is_told_in_one_line(
+    cage: Cage, recipes: Path, number: signal.Signals
+) -> None:
+    log = cage.outside / "images" / "other" / "logs" / "repository.log"
+    with cage.start([*DOIT, "-n", "2", "build:tiny", "build:other"], recipes) as run:
+        wait_until(lambda: log.exists() and log.read_text().count("\n$ ") > 2)
+        os.killpg(run.pid, number)
+        output, _ = run.communicate()
+    cage.check_nothing_is_left()
+    assert output == f"\ninterrupted by {number.name}; the next run goes on from the last finished step\n"
 
 
 def test_without_loop_devices_nothing_is_begun(cage: Cage, recipes: Path) -> None:

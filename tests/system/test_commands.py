@@ -241,3 +241,29 @@ def test_killing_us_kills_what_we_started_and_what_that_started() -> None:
 
 def test_a_log_on_a_full_disk_stops_nothing() -> None:
     assert Runner(Path("/dev/full")).run(["echo", "said"]) == 0
+
+
+def test_a_signal_waits_until_what_must_be_whole_is_done() -> None:
+    done = []
+
+    def work() -> None:
+        with processes.uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            done.append("whole")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["whole"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with processes.uninterrupted():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -52,5 +52,5 @@ def explain_os_error(error: OSError) -> HostError:
         errno.EROFS: "put the build elsewhere with XENKILN_BUILD=/a/folder",
         errno.ELOOP: "there is a link where a file of the build should be: remove it",
     }
-    return HostError(error.strerror or str(error), place=str(error.filename or "this host"),
+    return HostError(error.strerror or str(error), place=str(error.filename2 or error.filename or "this host"),
                      next_step=advice.get(error.errno or 0, ""))  # fmt: skip

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from xenkiln.errors import HostError
 from xenkiln.system.commands import Runner
+from xenkiln.system.processes import uninterrupted
 
 CLONE_NEWNS = 0x00020000  # linux/sched.h
 RELEASE_SECONDS = 10
@@ -112,11 +113,16 @@ def bind_folder(runner: Runner, source: Path, where: Path) -> Iterator[None]:
 def _mounted(runner: Runner, argv: list[str], where: Path) -> Iterator[None]:
     enter_namespace(runner)
     where.mkdir(parents=True, exist_ok=True)
-    runner.run(argv)
+    mounted = False
     try:
+        with uninterrupted():
+            runner.run(argv)
+            mounted = True
         yield
     finally:
-        _unmount(runner, where)
+        if mounted:
+            with uninterrupted():
+                _unmount(runner, where)
 
 
 def _unmount(runner: Runner, where: Path) -> None:
