@@ -1,0 +1,171 @@
+"""The verbs on real images: what they say, what they leave alone, and what they find."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from xenkiln.system.layout import PROJECT
+
+TINY = (PROJECT / "recipes" / "images" / "tiny.yaml").read_text(encoding="utf-8")
+ONE_FILE_MORE = "\n  files: [{path: /etc/more, content: more}]\n"
+STAMP = """
+  scripts:
+    - content: |
+        #!/bin/sh
+        cat /proc/sys/kernel/random/uuid > /etc/stamp
+"""
+
+pytestmark = [pytest.mark.root, pytest.mark.network]
+
+
+@dataclass(frozen=True)
+class Kiln:
+    """Recipes and a build folder of its own; packages that were fetched once are shared."""
+
+    folder: Path
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / "recipes" / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+    def doit(self, *words: str, code: int = 0, given: str = "") -> str:
+        environment = os.environ | {
+            "XENKILN_RECIPES": str(self.folder / "recipes"), "XENKILN_BUILD": str(self.folder / "build"),
+            "XENKILN_CACHE": str(PROJECT / "build" / "cache"), "PYTHONPATH": str(PROJECT), "COLUMNS": "200",
+        }  # fmt: skip
+        done = subprocess.run([sys.executable, "-m", "doit", *words], cwd=PROJECT, env=environment, input=given,
+                              text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)  # fmt: skip
+        assert done.returncode == code, done.stdout
+        assert "Traceback" not in done.stdout, done.stdout
+        return done.stdout
+
+    @property
+    def images(self) -> Path:
+        return self.folder / "build" / "images"
+
+
+def list_left(folder: Path) -> list[str]:
+    loops = [path.read_text().strip() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in (*loops, *mounts) if str(folder) in line]
+
+
+@pytest.fixture(scope="module")
+def kiln(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kiln]:
+    """A tiny image, and another one with one more file in it."""
+    kiln = Kiln(tmp_path_factory.mktemp("kiln"))
+    (kiln.folder / "recipes").mkdir()
+    kiln.write("tiny", TINY)
+    other = TINY.replace("default: true", "default: false")
+    kiln.write("other", other.replace("configure:\n", f"configure:{ONE_FILE_MORE}"))
+    kiln.write("restless", other.replace("configure:\n", f"configure:{STAMP}"))
+    kiln.doit("build:tiny", "build:other")
+    yield kiln
+    assert not list_left(kiln.folder)
+
+
+def test_verify_builds_again_elsewhere_and_finds_the_same_bytes(kiln: Kiln) -> None:
+    before = (kiln.images / "tiny" / "SHA256SUMS").stat()
+    said = kiln.doit("verify:tiny")
+    assert "the same, byte for byte, built again on" in said
+    assert "umask 077" in said
+    assert "clock +40d" in said
+    after = (kiln.images / "tiny" / "SHA256SUMS").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert not list((kiln.folder / "build" / "verify").glob("*.fs"))
+
+
+def test_verify_names_the_file_that_differs(kiln: Kiln) -> None:
+    said = kiln.doit("verify:restless", code=1)
+    assert "differs: root.img" in said
+    assert "/etc/stamp: content" in said
+    assert "next: " in said
+    assert not list_left(kiln.folder)
+
+
+def test_diff_shows_what_one_image_has_more(kiln: Kiln) -> None:
+    said = kiln.doit("diff:tiny:other")
+    assert "/etc/more" in said
+    assert "/etc/passwd" not in said
+    assert "packages that differ" not in said
+
+
+def test_diff_of_an_image_that_is_not_there_says_how_to_have_it(kiln: Kiln) -> None:
+    kiln.write("absent", TINY.replace("default: true", "default: false"))
+    assert "next: doit build:absent" in kiln.doit("diff:tiny:absent", code=1)
+
+
+def test_what_a_shell_changes_is_thrown_away(kiln: Kiln) -> None:
+    digest = (kiln.images / "tiny" / "root.img").stat().st_mtime_ns
+    said = kiln.doit("shell:tiny", given="cat /etc/hostname; echo changed > /etc/hostname; ls /proc/1/exe\nexit\n")
+    assert "tiny" in said
+    assert (kiln.images / "tiny" / "root.img").stat().st_mtime_ns == digest
+    assert "tiny: up to date" in kiln.doit("build:tiny")
+    assert not list((kiln.folder / "build" / "work" / "tiny").glob("shell-*"))
+
+
+def test_a_lock_pins_what_is_built_and_says_when_it_is_gone(kiln: Kiln) -> None:
+    lock = kiln.folder / "recipes" / "other.lock.yaml"
+    sums = (kiln.images / "other" / "SHA256SUMS").read_text()
+    assert "commit it beside the recipe" in kiln.doit("lock:other")
+    assert "as locked" in kiln.doit("build:other")
+    assert (kiln.images / "other" / "SHA256SUMS").read_text() == sums
+    lines = lock.read_text().splitlines()
+    planned = [json.loads(line.removeprefix("  - ")) for line in lines if line.startswith("  - ")]
+    built = json.loads((kiln.images / "other" / "packages.json").read_text())
+    assert {package["sha256"] for package in planned} == {package["sha256"] for package in built}
+    lock.write_text(lock.read_text().replace(planned[0]["sha256"], "0" * 64).replace(
+        planned[0]["location"], planned[0]["location"] + ".gone"))  # fmt: skip
+    said = kiln.doit("build:other", code=1)
+    assert planned[0]["name"] in said
+    assert "doit lock:other" in said
+    lock.unlink()
+
+
+def test_plan_shows_the_commands_that_the_build_ran(kiln: Kiln) -> None:
+    """Every command with no part known only while building is in the log of its stage, word for word."""
+    plan = kiln.doit("plan:tiny")
+    logs = "\n".join(path.read_text() for path in (kiln.images / "tiny" / "logs").glob("*.log"))
+    commands = [line.strip() for line in plan.splitlines() if line.strip().startswith("$ ")]
+    assert len(commands) > 6
+    for command in commands:
+        if "$kernel_version" not in command:
+            assert command.removeprefix("$ ") in logs, command
+    assert f"> {kiln.images}/tiny/root.img" in plan
+    assert "| memory = " in plan
+
+
+def test_sweep_removes_what_is_left_and_nothing_else(kiln: Kiln) -> None:
+    work = kiln.folder / "build" / "work" / "tiny"
+    partial, innocent = work / "seal.img.partial", kiln.folder / "innocent.img"
+    for path in (partial, innocent):
+        path.write_bytes(bytes(1 << 20))
+    devices = [subprocess.run(["losetup", "-f", "--show", str(path)], check=True, capture_output=True, text=True)
+               .stdout.strip() for path in (partial, innocent)]  # fmt: skip
+    try:
+        said = kiln.doit("sweep")
+        assert f"loop device {devices[0]}" in said
+        assert devices[1] not in said
+        assert partial.exists()
+        said = kiln.doit("sweep", "--remove")
+        assert f"removed partial file: {partial}" in said
+        assert not partial.exists()
+        assert innocent.exists()
+        assert Path(f"/sys/block/{devices[1].removeprefix('/dev/')}/loop/backing_file").exists()
+        assert "nothing is left over" in kiln.doit("sweep")
+    finally:
+        subprocess.run(["losetup", "-d", devices[1]], check=True)
+
+
+def test_doctor_has_a_line_for_everything(kiln: Kiln) -> None:
+    said = kiln.doit("doctor")
+    for what in ("mke2fs", "dnf", "mmdebstrap", "root", "loop devices", "overlay filesystem", "free space"):
+        assert what in said
+    assert "[vsyscall]" in said
