@@ -82,13 +82,13 @@ def test_the_host_sees_none_of_it(runner: Runner, image: Path, tmp_path: Path) -
 
 @root
 def test_a_namespace_is_entered_once_and_by_a_forked_worker_again(runner: Runner, tmp_path: Path) -> None:
-    mounts.enter_namespace(runner)
+    mounts.enter_namespace()
     before = Path("/proc/self/ns/mnt").readlink()
-    mounts.enter_namespace(runner)
+    mounts.enter_namespace()
     assert Path("/proc/self/ns/mnt").readlink() == before
     worker = os.fork()
     if not worker:
-        mounts.enter_namespace(runner)
+        mounts.enter_namespace()
         os._exit(Path("/proc/self/ns/mnt").readlink() == before)
     assert os.waitpid(worker, 0)[1] == 0
 

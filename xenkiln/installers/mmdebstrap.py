@@ -19,6 +19,7 @@ from xenkiln.model.packages import PackagePlan
 from xenkiln.system.execution import Context
 from xenkiln.system.files import remove_path
 from xenkiln.system.layout import Paths
+from xenkiln.system.processes import PROPAGATION
 from xenkiln.system.steps import Do, Run, Step
 
 RESOLVE_TOOLS = ("apt-get", "apt-cache", apt.APT_HELPER, "apt-ftparchive")
@@ -111,8 +112,8 @@ def make_bootstrap_steps(selection: Selection, repository: Path, root: Path) -> 
     return [
         Do("empty the root", lambda context: remove_path(root / "lost+found"), ("mmdebstrap", f"{HOOKS}/setup00.sh")),
         Run("install the packages with mmdebstrap",
-            ("unshare", "--mount", "--pid", "--fork", "--kill-child", "mmdebstrap", *filter(None, options), NO_SUITE,
-             root, source),
+            ("unshare", "--mount", *PROPAGATION, "--pid", "--fork", "--kill-child",
+             "mmdebstrap", *filter(None, options), NO_SUITE, root, source),
             env=(("INITRD", "No"), ("DEBIAN_FRONTEND", "noninteractive"), ("TMPDIR", str(root.parent))),
             progress=ProgressReader(repository / "Packages")),
         Do("remove what the installer left", remove_traces),

@@ -15,6 +15,7 @@ from xenkiln.system import mounts
 from xenkiln.system.commands import Runner
 from xenkiln.system.files import finish_file, resolve_in_root, write_finished
 from xenkiln.system.layout import Paths
+from xenkiln.system.processes import PROPAGATION
 from xenkiln.system.steps import Argument, Do, Finish, Mount, Release, Run, Step, Value, Write, show_argument
 
 DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
@@ -65,7 +66,7 @@ def enter_root(root: Path, argv: Sequence[str]) -> list[str]:
     In a PID namespace that dies with us (a daemon started by a script dies too), with its own /proc,
     and without a network: an image is made of its recipe and its packages, not of what a script fetches.
     """
-    return ["unshare", "--pid", "--fork", "--kill-child", "--net", f"--mount-proc={root}/proc",
+    return ["unshare", *PROPAGATION, "--pid", "--fork", "--kill-child", "--net", f"--mount-proc={root}/proc",
             "chroot", str(root), *argv]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from xenkiln.system.commands import Runner
 from xenkiln.system.processes import uninterrupted
 
 CLONE_NEWNS = 0x00020000  # linux/sched.h
+MS_REC, MS_SLAVE = 0x4000, 0x80000  # linux/mount.h
 RELEASE_SECONDS = 10
 LOOP_CONTROL = Path("/dev/loop-control")
 
@@ -21,7 +22,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _entered: list[int] = []
 
 
-def enter_namespace(runner: Runner) -> None:
+def enter_namespace() -> None:
     """Take this process, once, into a mount namespace of its own.
 
     Host mounts still arrive (slave), ours do not leave; a SIGKILL ends the namespace and with it
@@ -29,13 +30,34 @@ def enter_namespace(runner: Runner) -> None:
     """
     if os.getpid() in _entered:
         return
-    if _libc.unshare(CLONE_NEWNS):
+    if _libc.unshare(CLONE_NEWNS) or _make_slave():
         reason = os.strerror(ctypes.get_errno())
         way_out = "run it where root may mount: in a container, with CAP_SYS_ADMIN"
         raise HostError(f"cannot make a mount namespace: {reason}",
                         next_step=way_out if os.geteuid() == 0 else "run it again with sudo")  # fmt: skip
-    runner.run(["mount", "--make-rslave", "/"])
     _entered.append(os.getpid())
+
+
+def _make_slave() -> int:
+    """Make every mount of the new namespace a slave; 0, or -1 with errno set.
+
+    In a chroot `/` is no mount point, and what holds it lies out of sight: so the namespace's true
+    root is sought by '..', which only stops at a process's own root, and ours is given back after.
+    """
+    inside, place = (os.open(path, os.O_PATH | os.O_DIRECTORY) for path in ("/", "."))
+    try:
+        os.chroot("/proc")
+        os.fchdir(inside)
+        while not os.path.samestat(Path().stat(), Path("..").stat()):
+            os.chdir("..")
+        os.chroot(".")
+        return int(_libc.mount(None, b"/", None, MS_REC | MS_SLAVE, None))
+    finally:
+        os.fchdir(inside)
+        os.chroot(".")
+        os.fchdir(place)
+        os.close(inside)
+        os.close(place)
 
 
 @contextmanager
@@ -111,7 +133,7 @@ def bind_folder(runner: Runner, source: Path, where: Path) -> Iterator[None]:
 
 @contextmanager
 def _mounted(runner: Runner, argv: list[str], where: Path) -> Iterator[None]:
-    enter_namespace(runner)
+    enter_namespace()
     where.mkdir(parents=True, exist_ok=True)
     mounted = False
     try:

@@ -66,6 +66,10 @@ def uninterrupted() -> Iterator[None]:
             signal.raise_signal(seen[0])
 
 
+PROPAGATION = ("--propagation", "unchanged")
+"""For `unshare --mount`: our own namespace is a slave already, and in a chroot unshare could not change `/`."""
+
+
 @cache
 def can_contain() -> bool:
     """Whether this process may make PID namespaces (capabilities(7): CAP_SYS_ADMIN)."""
