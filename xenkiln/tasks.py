@@ -26,6 +26,7 @@ from xenkiln.system.processes import ENDING_SIGNALS, die_with_parent
 from xenkiln.system.progress import show_progress
 
 STAGES = pipeline.CHAIN
+ENDING_SECONDS = 30
 NOT_STARTED = 3
 """doit's own exit code for what is wrong before the first task."""
 
@@ -42,6 +43,8 @@ def stop_on_signals() -> None:
         # Once: a terminal and doit itself both send signals to workers, which are unmounting by then.
         if not ending:
             ending = True
+            # Whatever swallows the exception or waits for ever: the kernel unmounts what a dead process had.
+            signal.alarm(ENDING_SECONDS)
             raise KeyboardInterrupt(signal.Signals(number).name)
 
     for number in ENDING_SIGNALS:

@@ -126,5 +126,9 @@ class Runner:
 
 
 def run_interactive(argv: Sequence[str], env: Mapping[str, str] | None = None) -> int:
-    """Run a program on the user's own terminal; its exit code."""
-    return subprocess.call(list(argv), env=build_environment(env or {}), preexec_fn=die_with_parent)
+    """Run a program on the user's own terminal; its exit code. Ctrl-C is that program's own."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return subprocess.call(list(argv), env=build_environment(env or {}), preexec_fn=die_with_parent)
+    finally:
+        signal.signal(signal.SIGINT, before)
