@@ -84,7 +84,8 @@ def pretend_built(loaded: LoadedImage) -> None:
             path.write_text(f"made by {name}")
         key = pipeline.compute_key(name, inputs, paths)
         assert key
-        record = Record(name, loaded.name, key, f"identity of {name}", 1.0, files=pipeline.stat_files(outputs))
+        record = Record(name, loaded.name, key, f"identity of {name}", 1.0, files=pipeline.stat_files(outputs),
+                        parts=pipeline.list_parts(name, inputs, paths) or {})  # fmt: skip
         write_finished(paths.record(name), dump_record(record))
 
 
@@ -295,3 +296,17 @@ def test_only_what_has_a_fixed_form_can_be_part_of_a_key() -> None:
     for value in ({1, 2}, object(), b"bytes"):
         with pytest.raises(TypeError, match="rebuild key"):
             encode_value(value)
+
+
+def test_a_reason_names_what_was_changed(site: Site) -> None:
+    assert pipeline.explain("domain", site.load(domain__memory_mib=300)) == "changed: domain.memory_mib"
+    assert pipeline.explain("packages", site.load(packages__exclude=["nano"])) == "changed: packages.exclude"
+    (site.recipes / "one" / "motd").write_text("another text")
+    assert pipeline.explain("configure", site.load()) == "changed: file 0 (motd)"
+    many = site.load(domain__memory_mib=300, domain__vcpus=2, domain__cap=7, domain__weight=9, domain__extra="quiet")
+    assert pipeline.explain("domain", many).endswith(" and 1 more")
+    paths = pipeline.paths_for(site.load())
+    paths.record("filesystem").unlink()
+    assert pipeline.explain("filesystem", site.load()) == "never finished"
+    (paths.images / "tiny.xl.cfg").write_text("touched by someone")
+    assert pipeline.explain("domain", site.load()) == "its files are not as it left them"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,9 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from xenkiln.errors import BuildError, HostError, RecipeError, XenkilnError
+from xenkiln.errors import BuildError, RecipeError, XenkilnError
 from xenkiln.families.contract import load_family
-from xenkiln.model.encoding import encode_value
+from xenkiln.model.encoding import encode_value, list_leaves
 from xenkiln.model.loader import LoadedImage, list_missing_keys, load_images, problem_at
 from xenkiln.model.records import Record, dump_record, parse_record
 from xenkiln.system.causes import explain_os_error
@@ -24,17 +23,19 @@ from xenkiln.system.execution import Context, run_steps
 from xenkiln.system.files import fixed_umask, hash_file, partial_path, remove_path, write_finished
 from xenkiln.system.layout import PROJECT, Paths, build_folder, recipe_folder
 from xenkiln.system.locks import claim_lock, find_lock_problem, join_claim
-from xenkiln.system.mounts import find_loop_problem
-from xenkiln.system.steps import Step, list_tools, needs_loop, needs_root
-from xenkiln.system.tools import find_missing, missing_tools_error
+from xenkiln.system.preflight import find_host_problems
+from xenkiln.system.steps import Step
 
 CHAIN = ("repository", "packages", "filesystem", "bootstrap", "configure", "ramdisk", "seal", "domain")
 """The stages of `build`, in order."""
 
 CODE_FOLDERS = ("scripts/guest", "templates", "xenkiln/artifacts", "xenkiln/configuration", "xenkiln/domains",
-    "xenkiln/families",
-    "xenkiln/installers", "xenkiln/kernels", "xenkiln/ramdisks", "xenkiln/repositories", "xenkiln/stages")  # fmt: skip
+    "xenkiln/families", "xenkiln/installers", "xenkiln/kernels", "xenkiln/ramdisks", "xenkiln/repositories",
+    "xenkiln/stages")  # fmt: skip
 """What decides an image's content besides its recipe; a change here rebuilds."""
+
+REASONS = 4
+"""As many changes are named; more would not be read."""
 
 
 class Stage(Protocol):
@@ -115,20 +116,50 @@ def read_record(paths: Paths, stage: str) -> Record | None:
         return None
 
 
-def compute_key(name: str, inputs: Any, paths: Paths) -> str | None:
-    """SHA-256 over all that the stage reads; None while an earlier stage has no record."""
+def list_parts(name: str, inputs: Any, paths: Paths) -> dict[str, str] | None:
+    """All that the stage reads, each with its SHA-256; None while an earlier stage has no record.
+
+    The names are those that a user knows: fields of the recipe, files, stages.
+    """
     stage = load_stage(name)
-    earlier = {}
+    parts = {"xenkiln itself": code_digest()}
     for need in stage.NEEDS:
         record = read_record(paths, need)
         if record:
-            earlier[need] = select_identity(name, record)
+            parts[f"what {need} made"] = select_identity(name, record)
         elif need != "repository":
             return None
     # By place in the list: two files in different folders may have one name, and a checkout any path.
-    references = [hash_file(path) if path.is_file() else "" for path in stage.list_references(inputs, paths)]
-    parts = [name, encode_value(inputs), earlier, references, code_digest()]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    for number, path in enumerate(stage.list_references(inputs, paths)):
+        parts[f"file {number} ({path.name})"] = hash_file(path) if path.is_file() else ""
+    for field, text in list_leaves(encode_value(inputs)).items():
+        parts[f"{field.removeprefix('guest.').removeprefix('selection.')}"] = hashlib.sha256(text.encode()).hexdigest()
+    return parts
+
+
+def compute_key(name: str, inputs: Any, paths: Paths) -> str | None:
+    """SHA-256 over all that the stage reads; None while an earlier stage has no record."""
+    parts = list_parts(name, inputs, paths)
+    return None if parts is None else combine_parts(name, parts)
+
+
+def combine_parts(name: str, parts: dict[str, str]) -> str:
+    """The key of a stage that reads these parts."""
+    return hashlib.sha256(json.dumps([name, parts], sort_keys=True).encode()).hexdigest()
+
+
+def explain(name: str, loaded: LoadedImage) -> str:
+    """Why a stage would run, in a few words."""
+    paths = paths_for(loaded)
+    record = read_record(paths, name)
+    if record is None:
+        return "never finished"
+    parts = list_parts(name, load_stage(name).slice_recipe(loaded), paths) or {}
+    changed = sorted(part for part in record.parts.keys() | parts.keys() if record.parts.get(part) != parts.get(part))
+    if changed:
+        more = f" and {len(changed) - REASONS} more" if len(changed) > REASONS else ""
+        return f"changed: {', '.join(changed[:REASONS])}{more}"
+    return "its files are not as it left them"
 
 
 def select_identity(name: str, record: Record) -> str:
@@ -184,14 +215,15 @@ def _run_locked(name: str, loaded: LoadedImage, paths: Paths, tell: Callable[[st
     for path in outputs:
         partial_path(path).unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-    key = compute_key(name, inputs, paths)
-    if key is None:
+    parts = list_parts(name, inputs, paths)
+    if parts is None:
         raise BuildError(f"{name} needs {', '.join(stage.NEEDS)} to be built first", place=loaded.name,
                          next_step=f"doit build:{loaded.name}")  # fmt: skip
     context = make_context(name, paths, tell)
     started = time.time()
     times = run_steps(stage.make_steps(inputs, paths), context)
     remove_path(paths.scratch(name))
+    key = combine_parts(name, parts)
     record = Record(
         kind=name,
         name=loaded.name,
@@ -201,6 +233,7 @@ def _run_locked(name: str, loaded: LoadedImage, paths: Paths, tell: Callable[[st
         steps=times,
         files=stat_files(outputs),
         values=context.values,
+        parts=parts,
         result=context.summary or "done",
     )
     write_finished(paths.record(name), dump_record(record))
@@ -251,20 +284,6 @@ def find_problems(loaded: LoadedImage) -> list[XenkilnError]:
         problem = find_lock_problem(paths.lock_file, f"the build of {loaded.name}")
         problems += [problem] if problem else []
     return list({str(problem): problem for problem in problems}.values())
-
-
-def find_host_problems(steps: list[Step]) -> list[XenkilnError]:
-    """What this host lacks for these steps: tools, root, loop devices."""
-    problems: list[XenkilnError] = []
-    missing = find_missing(list_tools(steps))
-    if missing:
-        problems.append(missing_tools_error(missing))
-    if needs_root(steps) and os.geteuid() != 0:
-        problems.append(HostError("building an image needs root: it mounts a filesystem and installs into it",
-                                  next_step="run it again with sudo; `doit plan` needs no root"))  # fmt: skip
-    elif needs_loop(steps) and (problem := find_loop_problem()):
-        problems.append(problem)
-    return problems
 
 
 def clean_stage(name: str, loaded: LoadedImage) -> None:

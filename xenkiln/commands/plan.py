@@ -14,9 +14,13 @@ def run(loaded: LoadedImage) -> None:
     stale: set[str] = set()
     for name, inputs in pipeline.slices(loaded).items():
         stage = pipeline.load_stage(name)
-        if stale & set(stage.NEEDS) or not pipeline.is_current(name, loaded):
+        state = "up to date"
+        if before := stale & set(stage.NEEDS):
+            state = f"to run after {', '.join(sorted(before))}"
+        elif not pipeline.is_current(name, loaded):
+            state = f"to run: {pipeline.explain(name, loaded)}"
+        if state != "up to date":
             stale.add(name)
-        state = "to run" if name in stale else "up to date"
         print(f"\n{name}:{loaded.name}  ({state})  {stage.SUMMARY}")
         for step in stage.make_steps(inputs, paths):
             for line in show_step(step):

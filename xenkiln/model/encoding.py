@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import is_dataclass
 from pathlib import Path
 
@@ -23,3 +24,13 @@ def encode_value(value: object) -> object:
     if value is None or isinstance(value, str | int | float):
         return value
     raise TypeError(f"a {type(value).__name__} cannot be part of a rebuild key")
+
+
+def list_leaves(value: object, name: str = "") -> dict[str, str]:
+    """Field -> JSON text of an encoded slice; a list is one leaf, so that a reason stays short."""
+    if not isinstance(value, dict):
+        return {name: json.dumps(value, sort_keys=True)}
+    found: dict[str, str] = {}
+    for key, item in value.items():
+        found |= list_leaves(item, f"{name}.{key}" if name else str(key))
+    return found

@@ -22,7 +22,8 @@ class Record:
 
     key: SHA-256 over everything the stage read. identity: what later stages compare; a stage whose
     result is the same gives the same one. files: path -> (size in bytes, mtime in ns) of what it
-    left. values: facts for later stages (epoch, kernel version). started: seconds since 1970.
+    left. values: facts for later stages (epoch, kernel version). parts: what the key was made of, each
+    with a digest, so that a later run can say what has changed. started: seconds since 1970.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Record:
     steps: tuple[StepTime, ...] = ()
     files: dict[str, tuple[int, int]] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
     result: str = "done"
     schema_version: int = SCHEMA_VERSION
 
@@ -58,7 +60,8 @@ def parse_record(text: str) -> Record | None:
         record = Record(**data)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    texts = [record.kind, record.name, record.key, record.identity, record.result, *_list_texts(record.values)]
+    texts = [record.kind, record.name, record.key, record.identity, record.result, *_list_texts(record.values),
+             *_list_texts(record.parts)]  # fmt: skip
     return record if all(isinstance(text, str) for text in texts) else None
 
 

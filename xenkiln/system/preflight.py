@@ -1,0 +1,24 @@
+"""What this host lacks for the steps of a build, found before the first of them."""
+
+from __future__ import annotations
+
+import os
+
+from xenkiln.errors import HostError, XenkilnError
+from xenkiln.system.mounts import find_loop_problem
+from xenkiln.system.steps import Step, list_tools, needs_loop, needs_root
+from xenkiln.system.tools import find_missing, missing_tools_error
+
+
+def find_host_problems(steps: list[Step]) -> list[XenkilnError]:
+    """What this host lacks for these steps: tools, root, loop devices."""
+    problems: list[XenkilnError] = []
+    missing = find_missing(list_tools(steps))
+    if missing:
+        problems.append(missing_tools_error(missing))
+    if needs_root(steps) and os.geteuid() != 0:
+        problems.append(HostError("building an image needs root: it mounts a filesystem and installs into it",
+                                  next_step="run it again with sudo; `doit plan` needs no root"))  # fmt: skip
+    elif needs_loop(steps) and (problem := find_loop_problem()):
+        problems.append(problem)
+    return problems
