@@ -52,19 +52,25 @@ def wait_for_end(pid: int) -> None:
         time.sleep(0.01)
 
 
+def list_pids(marker: str) -> list[int]:
+    """The processes that have `marker` among their arguments, as this process sees them."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue  # it ended while we looked
+        if words[:2] == [b"sleep", marker.encode()]:
+            found.append(int(path.parent.name))
+    return found
+
+
 def find_pid(marker: str) -> int:
-    """The process that has `marker` among its arguments, as this process sees it."""
     deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                words = path.read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if words[:2] == [b"sleep", marker.encode()]:
-                return int(path.parent.name)
+    while not (found := list_pids(marker)):
+        assert time.monotonic() < deadline, f"no process sleeps {marker}"
         time.sleep(0.01)
-    raise AssertionError(f"no process sleeps {marker}")
+    return found[0]
 
 
 def test_the_environment_is_built_and_not_the_callers(
@@ -175,19 +181,15 @@ def test_a_process_left_in_the_background_does_not_hold_us(runner: Runner, conta
     marker = f"{3000 + os.getpid() / 1e7 + (containment == 'alone'):.7f}"
     assert runner.run(["sh", "-c", f"sleep {marker} & echo done"]) == 0
     assert runner.read(["sh", "-c", f"sleep {marker} & echo done"]) == "done\n"
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            assert marker.encode() not in path.read_bytes().split(b"\0")
-        except OSError:
-            continue
+    for pid in list_pids(marker):
+        wait_for_end(pid)
 
 
 @pytest.mark.root
 def test_a_daemon_that_leaves_its_group_ends_with_the_command(runner: Runner) -> None:
     marker = f"{4000 + os.getpid() / 1e7:.7f}"
     runner.run(["sh", "-c", f"setsid sleep {marker} >/dev/null 2>&1 & sleep 0.1"])
-    alive = [path for path in Path("/proc").glob("[0-9]*/cmdline") if marker.encode() in path.read_bytes()]
-    assert alive == []
+    assert list_pids(marker) == []
 
 
 WAITING = """
