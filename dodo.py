@@ -9,8 +9,9 @@ from doit.task import Task
 
 from xenkiln import tasks
 from xenkiln.reporter import KilnReporter
+from xenkiln.system.interrupts import stop_on_signals
 
-tasks.stop_on_signals()
+stop_on_signals()
 
 DOIT_CONFIG = {
     "default_tasks": ["build"],

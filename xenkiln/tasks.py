@@ -6,11 +6,9 @@ import errno
 import importlib
 import inspect
 import multiprocessing
-import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
-from types import FrameType, TracebackType
 from typing import Any
 
 from doit.exceptions import TaskFailed
@@ -21,44 +19,16 @@ from xenkiln.errors import RecipeError, XenkilnError
 from xenkiln.model.loader import LoadedImage
 from xenkiln.model.wording import suggest
 from xenkiln.system.causes import explain_os_error
+from xenkiln.system.interrupts import stop_on_signals
 from xenkiln.system.layout import Paths, recipe_folder
-from xenkiln.system.processes import ENDING_SIGNALS, die_with_parent
+from xenkiln.system.processes import die_with_parent
 from xenkiln.system.progress import show_progress
 
 STAGES = pipeline.CHAIN
-ENDING_SECONDS = 30
 NOT_STARTED = 3
 """doit's own exit code for what is wrong before the first task."""
 
 Images = tuple[dict[str, LoadedImage], dict[str, RecipeError]]
-
-
-def stop_on_signals() -> None:
-    """SIGINT, SIGTERM and SIGHUP all end a run so that what is mounted is unmounted and children are ended."""
-
-    ending = False
-
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        nonlocal ending
-        # Once: a terminal and doit itself both send signals to workers, which are unmounting by then.
-        if not ending:
-            ending = True
-            # Whatever swallows the exception or waits for ever: the kernel unmounts what a dead process had.
-            signal.alarm(ENDING_SECONDS)
-            raise KeyboardInterrupt(signal.Signals(number).name)
-
-    for number in ENDING_SIGNALS:
-        # nohup ignores SIGHUP for us, and means it.
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, interrupt)
-    sys.excepthook = _say_interrupted
-
-
-def _say_interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
-    elif multiprocessing.parent_process() is None:
-        print(f"\ninterrupted by {error}; the next run goes on from the last finished step", file=sys.stderr)
 
 
 @cache

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from xenkiln.errors import CommandError, HostError
 from xenkiln.system import processes
 from xenkiln.system.commands import Runner, describe_ending, make_printable
+from xenkiln.system.interrupts import uninterrupted
 from xenkiln.system.layout import PROJECT
 from xenkiln.system.processes import LineSplitter, decode_text
 
@@ -194,12 +195,12 @@ def test_a_daemon_that_leaves_its_group_ends_with_the_command(runner: Runner) ->
 
 WAITING = """
 import os, signal, sys
-from xenkiln import tasks
 from xenkiln.system import processes
 from xenkiln.system.commands import Runner
+from xenkiln.system.interrupts import stop_on_signals
 if sys.argv[1] == "alone":
     processes.can_contain = lambda: False
-tasks.stop_on_signals()
+stop_on_signals()
 Runner().run(["sh", "-c", "sleep " + sys.argv[2] + " & echo $! ; wait"])
 """
 
@@ -249,7 +250,7 @@ def test_a_signal_waits_until_what_must_be_whole_is_done() -> None:
     done = []
 
     def work() -> None:
-        with processes.uninterrupted():
+        with uninterrupted():
             signal.raise_signal(signal.SIGINT)
             done.append("whole")
 
@@ -264,7 +265,7 @@ def test_a_signal_waits_until_what_must_be_whole_is_done() -> None:
 def test_a_signal_that_is_ignored_stays_so() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with processes.uninterrupted():
+        with uninterrupted():
             signal.raise_signal(signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:

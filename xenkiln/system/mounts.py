@@ -11,7 +11,7 @@ from pathlib import Path
 
 from xenkiln.errors import HostError
 from xenkiln.system.commands import Runner
-from xenkiln.system.processes import uninterrupted
+from xenkiln.system.interrupts import uninterrupted
 
 CLONE_NEWNS = 0x00020000  # linux/sched.h
 MS_REC, MS_SLAVE = 0x4000, 0x80000  # linux/mount.h

@@ -9,16 +9,15 @@ import os
 import selectors
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO
 
+from xenkiln.system.interrupts import forget_signals
 from xenkiln.system.tools import find_tool, missing_tools_error, search_path
 
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_SECONDS = 2
 READ_BYTES = 1 << 20
 LONGEST_LINE = 1 << 16
@@ -42,28 +41,16 @@ def die_with_parent() -> None:
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _begin_child() -> None:
+    forget_signals()
+    die_with_parent()
+
+
 def build_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """The same environment whoever calls: locale, time zone and PATH fixed, proxies passed on."""
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     environment |= {"PATH": search_path(), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/root"}
     return environment | dict(extra)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Let signals that end a run wait until the body is done: a mount half made or unmade would stay."""
-    held = [number for number in ENDING_SIGNALS if callable(signal.getsignal(number))]
-    if threading.current_thread() is not threading.main_thread():
-        held = []  # handlers run in the main thread, and only it may set them
-    seen: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: seen.append(number)) for number in held}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if seen:
-            signal.raise_signal(seen[0])
 
 
 PROPAGATION = ("--propagation", "unchanged")
@@ -110,7 +97,7 @@ def start_process(
             cwd=cwd,
             # Terminal signals reach us alone; we end our children in order, from ended_process.
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=_begin_child,
         )
 
 
