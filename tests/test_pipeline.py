@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from xenkiln import pipeline
 from xenkiln.errors import BuildError
-from xenkiln.model.encoding import encode_value
 from xenkiln.model.loader import LoadedImage, load_image
 from xenkiln.model.records import Record, dump_record, parse_record
 from xenkiln.stages import domain
@@ -144,11 +143,6 @@ def test_the_content_of_every_file_of_the_recipe_counts(site: Site, name: str) -
     path.write_text(FILES[name])
     os.utime(path, (1, 1))
     assert site.list_stale(site.load()) == set()
-
-
-def test_two_files_of_one_name_are_two_files(site: Site) -> None:
-    (site.recipes / "one/motd").write_text("other")
-    assert site.list_stale(site.load()) == {"configure"}
 
 
 def test_a_lock_that_comes_or_changes_counts(site: Site) -> None:
@@ -289,13 +283,6 @@ def test_what_a_family_cannot_do_is_an_error_of_the_recipe_with_its_line(site: S
     assert list(good) == ["fine"]
     line = (site.recipes / "tiny.yaml").read_text().splitlines().index("release: '99'") + 1
     assert f"tiny.yaml:{line}: release: " in str(broken["tiny"])
-
-
-def test_only_what_has_a_fixed_form_can_be_part_of_a_key() -> None:
-    assert encode_value((Path("/a"), {"b": [1, None]})) == ["/a", {"b": [1, None]}]
-    for value in ({1, 2}, object(), b"bytes"):
-        with pytest.raises(TypeError, match="rebuild key"):
-            encode_value(value)
 
 
 def test_a_reason_names_what_was_changed(site: Site) -> None:
