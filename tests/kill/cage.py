@@ -26,14 +26,15 @@ WAIT_SECONDS = 15
 SETUP = """
 set -e
 mount -t tmpfs tmpfs /mnt
-mkdir -p "/mnt/$1"
+mkdir -p "/mnt/$1" /mnt/cache
 mount --bind "$2" "/mnt/$1"
-mount --bind "$3" "$3"
+mount --bind "$3" /mnt/cache
 for folder in tmp var/tmp; do
     mkdir -p "/mnt/layers/$folder/upper" "/mnt/layers/$folder/work"
     mount -t overlay -o "lowerdir=/$folder,upperdir=/mnt/layers/$folder/upper,workdir=/mnt/layers/$folder/work" \\
         overlay "/$folder"
 done
+mount --bind /mnt/cache "$3"
 mount -o remount,bind,ro /
 echo ready
 exec cat
@@ -52,7 +53,8 @@ class Cage:
     def start(self, argv: Sequence[str], recipes: Path) -> subprocess.Popen[str]:
         """Start a command inside; both outputs in one pipe."""
         environment = {**os.environ, "XENKILN_BUILD": str(self.inside), "XENKILN_CACHE": str(self.cache),
-                       "XENKILN_RECIPES": str(recipes), "PYTHONPATH": str(PROJECT)}  # fmt: skip
+                       "XENKILN_RECIPES": str(recipes), "PYTHONPATH": str(PROJECT),
+                       "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
         return subprocess.Popen(
             ["nsenter", "--mount", f"--target={self.process.pid}", f"--wdns={PROJECT}", *argv],
             env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
