@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 
 from xenkiln.errors import BuildError, RecipeError, XenkilnError
 from xenkiln.families.contract import load_family
-from xenkiln.model.encoding import encode_value, list_leaves
+from xenkiln.model.encoding import UNKNOWN, encode_value, list_leaves
 from xenkiln.model.loader import LoadedImage, list_missing_keys, load_images, problem_at
 from xenkiln.model.records import Record, dump_record, parse_record
 from xenkiln.system.causes import explain_os_error
@@ -29,10 +29,10 @@ from xenkiln.system.steps import Step
 CHAIN = ("repository", "packages", "filesystem", "bootstrap", "configure", "ramdisk", "seal", "domain")
 """The stages of `build`, in order."""
 
-CODE_FOLDERS = ("scripts/guest", "templates", "xenkiln/artifacts", "xenkiln/configuration", "xenkiln/domains",
-    "xenkiln/families", "xenkiln/installers", "xenkiln/kernels", "xenkiln/ramdisks", "xenkiln/repositories",
-    "xenkiln/stages")  # fmt: skip
+CODE = ("requirements.txt", "scripts/guest", "templates", "xenkiln")
 """What decides an image's content besides its recipe; a change here rebuilds."""
+CODE_BESIDE = ("xenkiln/commands", "xenkiln/reporter.py", "xenkiln/tasks.py", "xenkiln/system/progress.py")
+"""What only talks to the user."""
 
 REASONS = 4
 """As many changes are named; more would not be read."""
@@ -101,10 +101,11 @@ def slices(loaded: LoadedImage) -> dict[str, Any]:
 def code_digest() -> str:
     """SHA-256 over the code and templates that decide what goes into an image."""
     digest = hashlib.sha256()
-    for folder in CODE_FOLDERS:
-        for path in sorted((PROJECT / folder).rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                digest.update(f"{path.relative_to(PROJECT)}\0".encode() + path.read_bytes())
+    beside = [PROJECT / name for name in CODE_BESIDE]
+    for path in sorted(path for name in CODE for path in (PROJECT / name, *(PROJECT / name).rglob("*"))):
+        skipped = path.suffix == ".pyc" or any(path.is_relative_to(place) for place in beside)
+        if path.is_file() and not skipped:
+            digest.update(f"{path.relative_to(PROJECT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -133,7 +134,9 @@ def list_parts(name: str, inputs: Any, paths: Paths) -> dict[str, str] | None:
     for number, path in enumerate(stage.list_references(inputs, paths)):
         parts[f"file {number} ({path.name})"] = hash_file(path) if path.is_file() else ""
     for field, text in list_leaves(encode_value(inputs)).items():
-        parts[f"{field.removeprefix('guest.').removeprefix('selection.')}"] = hashlib.sha256(text.encode()).hexdigest()
+        known = json.loads(text) != UNKNOWN
+        label = field.removeprefix("guest.").removeprefix("selection.")
+        parts[label] = hashlib.sha256(text.encode()).hexdigest() if known else UNKNOWN
     return parts
 
 
@@ -174,7 +177,10 @@ def is_current(name: str, loaded: LoadedImage) -> bool:
     if record is None:
         return False
     inputs = load_stage(name).slice_recipe(loaded)
-    return record.key == compute_key(name, inputs, paths) and record.files == stat_files(
+    parts = list_parts(name, inputs, paths) or {}
+    # A password that is not given now is taken to be the one that the image was built with.
+    seen = {part: record.parts.get(part, text) if text == UNKNOWN else text for part, text in parts.items()}
+    return record.key == combine_parts(name, seen) and record.files == stat_files(
         load_stage(name).list_outputs(inputs, paths)
     )
 

@@ -161,7 +161,7 @@ def test_only_what_is_really_installed_counts(
     context: Context, fake_tool: FakeToolMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_tool("dpkg-query", r"printf 'ii \tb\t1\tall\nrc \tgone\t1\tall\niU \thalf\t1\tall\nii \ta\t1:2\tamd64\n'")
-    monkeypatch.setattr("xenkiln.system.execution.enter_root", lambda root, words: words)
+    monkeypatch.setattr("xenkiln.system.execution.enter_root", lambda root, words, seen: words)
     found = mmdebstrap.read_installed(select("http://m.example"), ROOT, context)
     assert found == [("a", "1:2", "amd64"), ("b", "1", "all")]
 

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xenkiln.errors import BuildError
-from xenkiln.system.execution import GUEST_FOLDERS, require_real_folder, write_file
+from xenkiln.system.execution import write_file
 from xenkiln.system.files import MAX_LINKS, resolve_in_root
+from xenkiln.system.guest_root import GUEST_FOLDERS, require_real_folder
 from xenkiln.system.steps import Write
 
 NAMES = ["a", "b", "c", "d"]

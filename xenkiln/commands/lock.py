@@ -23,6 +23,9 @@ def run(loaded: LoadedImage) -> None:
     missing = find_missing(set(installer.RESOLVE_TOOLS))
     if missing:
         raise missing_tools_error(missing)
+    if "repository" in pipeline.slices(loaded) and not pipeline.is_current("repository", loaded):
+        with show_progress(f"repository:{loaded.name}") as tell:
+            pipeline.run_stage("repository", loaded, tell)
     before = parse_lock(paths.lock) if paths.lock.exists() else PackagePlan(0, ())
     with show_progress(f"lock:{loaded.name}") as tell, hold_lock(paths.cache / "lock", "the package cache", wait=True):
         plan = installer.resolve_packages(selection, pipeline.make_context("lock", paths, tell))

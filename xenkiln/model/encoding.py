@@ -8,6 +8,9 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+UNKNOWN = "not known"
+"""In a slice: a secret that is not there now, which matters only when its stage runs."""
+
 
 def encode_value(value: object) -> object:
     """A slice of a recipe, whatever it is made of, as JSON types; raises TypeError for what has no fixed form."""

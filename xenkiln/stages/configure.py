@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from xenkiln.artifacts.ext import MKE2FS_ENVIRONMENT
 from xenkiln.configuration.layer import count_changes, digest_for_ramdisk
 from xenkiln.configuration.passwords import resolve_password
 from xenkiln.configuration.steps import (
@@ -16,6 +17,7 @@ from xenkiln.configuration.steps import (
 from xenkiln.errors import HostError, XenkilnError
 from xenkiln.families.contract import Guest, load_family
 from xenkiln.kernels.install import list_kernel_files, make_module_steps
+from xenkiln.model.encoding import UNKNOWN
 from xenkiln.model.loader import LoadedImage
 from xenkiln.system.execution import Context
 from xenkiln.system.files import partial_path
@@ -26,11 +28,13 @@ SUMMARY = "files, users, network and scripts, on an overlay over the installed t
 NEEDS = ("bootstrap",)
 LAYER_MIB = 4096
 """The overlay's sparse image; only what changes takes space."""
+LAYER_FEATURES = "none,ext_attr,dir_index,filetype,extent,64bit,sparse_super,large_file,huge_file,extra_isize"
+LAYER_ID = "5c3f9d0e-7a51-5d5f-8a0b-6f3b1d0c9a77"
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The configure section and what it is seen against; "" for a password that is not there."""
+    """The configure section and what it is seen against; UNKNOWN for a password that is not there."""
 
     name: str
     guest: Guest
@@ -46,7 +50,7 @@ def slice_recipe(loaded: LoadedImage) -> Inputs:
     try:
         password_hash = resolve_password(recipe.configure.root_password, loaded.name)
     except XenkilnError:
-        password_hash = ""  # find_problems says so
+        password_hash = UNKNOWN  # find_problems says so when it is needed
     return Inputs(loaded.name, guest, password_hash)
 
 
@@ -100,8 +104,10 @@ def make_steps(inputs: Inputs, paths: Paths) -> list[Step]:
 
     return [
         Do("make the layer", make_layer_file, writes=(partial_path(layer),)),
-        Run("make the layer's filesystem", ("mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-E",
-            "lazy_itable_init=1,nodiscard", "-N", "65536", partial_path(layer))),
+        # A fixed hash seed: a script that lists a folder gets the same order every time.
+        Run("make the layer's filesystem", ("mke2fs", "-q", "-F", "-O", LAYER_FEATURES, "-I", "256", "-N", "65536",
+            "-U", LAYER_ID, "-E", f"hash_seed={LAYER_ID},lazy_itable_init=1,nodiscard", partial_path(layer)),
+            env=MKE2FS_ENVIRONMENT),
         Mount("image", paths.work / "bootstrap", paths.layer("bootstrap")),
         Mount("image", upper, partial_path(layer), read_only=False, options="discard,nobarrier"),
         Do("make the layer's folders", make_folders),

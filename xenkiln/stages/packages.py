@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from xenkiln.errors import BuildError, XenkilnError
@@ -50,6 +52,14 @@ def find_problems(inputs: Selection, paths: Paths) -> list[XenkilnError]:
     return problems
 
 
+def check_date(plan: PackagePlan) -> None:
+    """Every time in an image is clamped to the plan's date; one that has not come would clamp nothing."""
+    if plan.epoch > time.time():
+        date = datetime.fromtimestamp(plan.epoch, UTC).isoformat()
+        raise BuildError(f"the packages are from {date}, which this host's clock has not reached",
+                         next_step="set the clock, or correct the lock's epoch")  # fmt: skip
+
+
 def plan_path(paths: Paths) -> Path:
     """The resolved plan of the image."""
     return paths.work / "packages.plan.json"
@@ -70,6 +80,7 @@ def make_steps(inputs: Selection, paths: Paths) -> list[Step]:
             plan = locked or installer.resolve_packages(inputs, context)
             if not plan.packages:
                 raise BuildError("the recipe resolves to no packages at all", place=paths.name)
+            check_date(plan)
             installer.fetch_packages(inputs, plan, context)
         partial_path(plan_path(paths)).write_text(dump_plan(plan), encoding="utf-8")
         context.values["epoch"] = str(plan.epoch)

@@ -65,9 +65,11 @@ class Runner:
         on_line: Callable[[str], None] | None = None,
         cwd: Path | None = None,
         accept: Iterable[int] = (0,),
+        proxies: bool = True,
     ) -> int:
         """Run to the end, stdout and stderr to the log; the exit code, one of `accept`, is returned.
 
+        Without `proxies` the command does not see how this host reaches its mirrors.
         Raises CommandError with the last lines and a likely cause, HostError when the tool is missing.
         """
         tail: deque[str] = deque(maxlen=LAST_LINES)
@@ -79,7 +81,7 @@ class Runner:
                 on_line(line)
 
         lines = LineSplitter(take)
-        process = self._start(argv, env, cwd, subprocess.STDOUT, input_text)
+        process = self._start(argv, env, cwd, subprocess.STDOUT, input_text, proxies=proxies)
         with ended_process(process):
             code = take_output(process, [(process.stdout, lines.feed)])
             lines.feed(b"", final=True)
@@ -108,12 +110,20 @@ class Runner:
         return text
 
     def _start(
-        self, argv: Sequence[str], env: Mapping[str, str] | None, cwd: Path | None, stderr: int, text: str | None
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str] | None,
+        cwd: Path | None,
+        stderr: int,
+        text: str | None,
+        *,
+        proxies: bool = True,
     ) -> subprocess.Popen[bytes]:
         self.note(f"$ {shlex.join(argv)}")
         if self.on_command:
             self.on_command(argv)
-        return start_process(argv, env={**self.env, **(env or {})}, cwd=cwd, stderr=stderr, input_text=text)
+        environment = {**self.env, **(env or {})}
+        return start_process(argv, env=environment, cwd=cwd, stderr=stderr, input_text=text, proxies=proxies)
 
     def _failure(self, argv: Sequence[str], code: int, tail: list[str]) -> CommandError:
         return CommandError(

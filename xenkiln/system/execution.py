@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +14,9 @@ from xenkiln.model.records import StepTime
 from xenkiln.system import mounts
 from xenkiln.system.commands import Runner
 from xenkiln.system.files import finish_file, resolve_in_root, write_finished
+from xenkiln.system.guest_root import GUEST_ENVIRONMENT, enter_root, mount_guest
 from xenkiln.system.layout import Paths
-from xenkiln.system.processes import PROPAGATION
 from xenkiln.system.steps import Argument, Do, Finish, Mount, Release, Run, Step, Value, Write, show_argument
-
-DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
-"""The character devices programs expect, from Linux's devices.txt."""
-
-GUEST_ENVIRONMENT = {"HOME": "/root", "TMPDIR": "/tmp"}  # noqa: S108  # the host's folders mean nothing in there
-GUEST_FOLDERS = ("proc", "sys", "dev", "run")
 
 
 @dataclass
@@ -57,17 +51,12 @@ class Context:
     def read(self, argv: Sequence[Argument], *, root: Path | None = None) -> str:
         """Run a command of the host, or inside `root`, and return its stdout."""
         words = [self.fill(argument) for argument in argv]
-        return self.runner.read(enter_root(root, words), env=GUEST_ENVIRONMENT) if root else self.runner.read(words)
+        return self.runner.read(enter_root(root, words, self.guest_environment()) if root else words)
 
-
-def enter_root(root: Path, argv: Sequence[str]) -> list[str]:
-    """The command that runs `argv` inside a guest's root.
-
-    In a PID namespace that dies with us (a daemon started by a script dies too), with its own /proc,
-    and without a network: an image is made of its recipe and its packages, not of what a script fetches.
-    """
-    return ["unshare", *PROPAGATION, "--pid", "--fork", "--kill-child", "--net", f"--mount-proc={root}/proc",
-            "chroot", str(root), *argv]  # fmt: skip
+    def guest_environment(self, extra: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+        """What a program inside the guest's root sees: nothing of this host, the same on any."""
+        date = {name: value for name, value in self.runner.env.items() if name == "SOURCE_DATE_EPOCH"}
+        return GUEST_ENVIRONMENT | date | dict(extra)
 
 
 def run_steps(steps: list[Step], context: Context) -> tuple[StepTime, ...]:
@@ -124,11 +113,12 @@ def _run_command(step: Run, context: Context) -> None:
             context.tell(f"{step.why}: {text}")
 
     context.runner.run(
-        enter_root(step.root, argv) if step.root else argv,
-        env=(GUEST_ENVIRONMENT if step.root else {}) | dict(step.env),
+        enter_root(step.root, argv, context.guest_environment(step.env)) if step.root else argv,
+        env={} if step.root else dict(step.env),
         input_text=step.input_text,
         on_line=show_progress,
         accept=step.accept,
+        proxies=False,  # what a step runs was fetched before, by a Do
     )
 
 
@@ -157,7 +147,7 @@ def open_mount(step: Mount, runner: Runner) -> Iterator[None]:
     """Do a Mount step; what it mounted is unmounted on leaving."""
     with ExitStack() as stack:
         if step.kind == "guest":
-            _mount_guest(step.where, runner, stack)
+            stack.enter_context(mount_guest(step.where, runner))
         elif step.kind == "tmpfs":
             stack.enter_context(mounts.mount_plain(runner, "tmpfs", step.where, step.options or "mode=0755"))
         elif step.kind == "overlay":
@@ -173,36 +163,6 @@ def open_mount(step: Mount, runner: Runner) -> Iterator[None]:
                 )
             )
         yield
-
-
-def _mount_guest(root: Path, runner: Runner, stack: ExitStack) -> None:
-    """What programs expect below a root: proc, a read-only sys, a minimal dev, an empty run."""
-    for name in GUEST_FOLDERS:
-        require_real_folder(root / name)
-    stack.enter_context(mounts.mount_plain(runner, "proc", root / "proc", "nosuid,nodev,noexec"))
-    stack.enter_context(mounts.mount_plain(runner, "sysfs", root / "sys", "ro,nosuid,nodev,noexec"))
-    stack.enter_context(mounts.mount_plain(runner, "tmpfs", root / "dev", "mode=0755,nosuid"))
-    stack.enter_context(mounts.mount_plain(runner, "tmpfs", root / "run", "mode=0755,nosuid,nodev"))
-    for name, major, minor in DEVICES:
-        device = root / "dev" / name
-        os.mknod(device, 0o666 | 0o020000, os.makedev(major, minor))
-        device.chmod(0o666)
-    for link, target in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
-        (root / "dev" / link).symlink_to(target)
-    (root / "dev" / "shm").mkdir(mode=0o1777)
-    (root / "dev" / "pts").mkdir()
-    stack.enter_context(
-        mounts.mount_plain(runner, "devpts", root / "dev" / "pts", "newinstance,ptmxmode=0666,mode=0620,gid=5")
-    )
-    (root / "dev" / "ptmx").symlink_to("pts/ptmx")
-
-
-def require_real_folder(folder: Path) -> None:
-    """Raise BuildError where a package left a link or a file in place of a top folder: a mount would follow it."""
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise BuildError("must be a folder of the image's own, and is a link or a file", place=f"/{folder.name}",
-                         next_step="find the package that brings it and leave it out: packages.exclude")  # fmt: skip
-    folder.mkdir(exist_ok=True)
 
 
 def show_step(step: Step) -> Iterator[str]:

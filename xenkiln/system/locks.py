@@ -10,12 +10,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from xenkiln.errors import HostError
 from xenkiln.system.causes import explain_os_error
 
 _claims: dict[Path, int] = {}
 """What this process keeps until it ends: path -> descriptor."""
+_RUN = os.environ.setdefault("XENKILN_RUN", uuid4().hex)
+"""This run and its workers, which inherit it: processes of two PID namespaces may have the same number."""
 
 
 @contextmanager
@@ -92,22 +95,25 @@ def _take(descriptor: int, *, wait: bool) -> bool:
     except BlockingIOError:
         return False
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} (doit {' '.join(sys.argv[1:])[:200]})".encode(), 0)
+    words = f"process {os.getpid()} (doit {' '.join(sys.argv[1:])[:200]})"
+    os.pwrite(descriptor, f"{words}\n{_RUN}\n".encode(), 0)
     return True
 
 
 def _read_holder(descriptor: int) -> str:
+    """Who holds it, in words, and the mark of that run on a line of its own."""
     return os.pread(descriptor, 400, 0).decode(errors="replace").strip() or "another run"
 
 
 def _in_use(what: str, holder: str) -> HostError:
     return HostError(
-        f"{what} is in use by {holder}", next_step="wait for it to end, or stop it, and run this again"
+        f"{what} is in use by {holder.splitlines()[0]}", next_step="wait for it to end, or stop it, and run this again"
     )
 
 
 def _is_own(holder: str) -> bool:
-    """Whether the holder is this process, or the one that started it as a worker."""
+    """Whether the holder is this process, or the one that started it as a worker, in one and the same run."""
     parent = multiprocessing.parent_process()
     found = re.match(r"process (\d+) ", holder)
-    return found is not None and int(found[1]) in (os.getpid(), parent.pid if parent else None)
+    own = (os.getpid(), parent.pid if parent else None)
+    return found is not None and int(found[1]) in own and holder.splitlines()[-1] == _RUN

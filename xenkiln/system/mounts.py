@@ -132,9 +132,17 @@ def bind_folder(runner: Runner, source: Path, where: Path) -> Iterator[None]:
 
 
 @contextmanager
+def make_read_only(runner: Runner, path: Path) -> Iterator[None]:
+    """Let nothing write to a file or folder of a mounted filesystem."""
+    with _mounted(runner, ["mount", "--bind", "-o", "ro", str(path), str(path)], path):
+        yield
+
+
+@contextmanager
 def _mounted(runner: Runner, argv: list[str], where: Path) -> Iterator[None]:
     enter_namespace()
-    where.mkdir(parents=True, exist_ok=True)
+    if not where.exists():
+        where.mkdir(parents=True)
     mounted = False
     try:
         with uninterrupted():

@@ -24,12 +24,12 @@ LONGEST_LINE = 1 << 16
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 CAP_SYS_ADMIN = 21  # linux/capability.h
 
-# What a package manager on the host needs to reach its mirror; nothing else of the caller's
-# environment reaches a build.
-PASSED_ON = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
-             "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "TERM",
-             "GNUPGHOME", "LD_PRELOAD", "FAKETIME", "FAKETIME_SHARED", "NO_FAKE_STAT",
+PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+           "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # fmt: skip
+"""How this host reaches a mirror. For programs that fetch; one that installs would hand them to scripts."""
+PASSED_ON = ("GNUPGHOME", "LD_PRELOAD", "FAKETIME", "FAKETIME_SHARED", "NO_FAKE_STAT",
              "FAKETIME_DONT_FAKE_MONOTONIC", "DONT_FAKE_MONOTONIC")  # fmt: skip
+"""Nothing else of the caller's environment reaches a build, but for PATH, by which tools are found."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -46,10 +46,12 @@ def _begin_child() -> None:
     die_with_parent()
 
 
-def build_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """The same environment whoever calls: locale, time zone and PATH fixed, proxies passed on."""
-    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    environment |= {"PATH": search_path(), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/root"}
+def build_environment(extra: Mapping[str, str], *, proxies: bool = True) -> dict[str, str]:
+    """The same environment whoever calls: locale and time zone fixed, the way to the mirror where it is needed."""
+    names = (*PASSED_ON, *(PROXIES if proxies else ()))
+    environment = {name: os.environ[name] for name in names if name in os.environ}
+    environment |= {"PATH": search_path(), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/root",
+                    "TERM": "dumb"}  # fmt: skip
     return environment | dict(extra)
 
 
@@ -83,6 +85,7 @@ def start_process(
     cwd: Path | None = None,
     stderr: int = subprocess.STDOUT,
     input_text: str | None = None,
+    proxies: bool = True,
 ) -> subprocess.Popen[bytes]:
     """Start a command, its output in pipes; raises HostError naming its package when the host lacks it."""
     if find_tool(argv[0]) is None:
@@ -93,7 +96,7 @@ def start_process(
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env=build_environment(env),
+            env=build_environment(env, proxies=proxies),
             cwd=cwd,
             # Terminal signals reach us alone; we end our children in order, from ended_process.
             start_new_session=True,
