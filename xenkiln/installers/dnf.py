@@ -18,10 +18,11 @@ from xenkiln.installers.contract import Selection
 from xenkiln.installers.rpm_database import HOST_DBPATH, MACROS, adopt_database, read_identities
 from xenkiln.installers.rpm_fetching import fetch_packages
 from xenkiln.installers.rpm_resolving import resolve_packages
+from xenkiln.installers.traces import remove_in_root
 from xenkiln.installers.yum_commands import Source, choose_tool, make_command, name_package, render_conf
 from xenkiln.model.packages import Package, PackagePlan
 from xenkiln.system.execution import Context
-from xenkiln.system.files import remove_path, resolve_in_root, write_finished
+from xenkiln.system.files import resolve_in_root, write_finished
 from xenkiln.system.layout import Paths
 from xenkiln.system.steps import Do, Mount, Run, Step, Write
 
@@ -35,6 +36,9 @@ WHOLE_PLAN = "plan"
 
 _PROGRESS = re.compile(r"Installing\s*:\s+(\S+)\s+(\d+/\d+)")
 _FAULT = re.compile(r"(?:scriptlet failed|Error in \S+ scriptlet|Non-fatal \S+ scriptlet failure).*")
+
+_TRACES = ("/var/cache/yum/*", "/var/log/dnf*", "/var/log/hawkey.log", "/var/log/yum.log", "/var/lib/dnf/*",
+           "/var/lib/yum/history/*")  # fmt: skip
 
 _COMPS_GROUP = """\
   <group>
@@ -129,15 +133,12 @@ def _make_lock_folder(root: Path, repository: Path, context: Context) -> None:
     files = context.read(["rpm", "-qp", "--nosignature", "--qf", "[%{FILEMODES:perms} %{FILENAMES}\\n]",
                           *sorted(repository.glob("*.rpm"))])  # fmt: skip
     if not re.search(r"^l\S+ /var/lock$", files, re.MULTILINE):
-        (root / "var" / "lock" / "rpm").mkdir(parents=True, exist_ok=True)
+        resolve_in_root(root, "/var/lock/rpm").mkdir(parents=True, exist_ok=True)
 
 
 def _remove_traces(root: Path, context: Context) -> None:
     """Cache, logs and history of this host's dnf; its folders too, where the guest has no dnf of its own."""
-    for pattern in ("var/cache/yum/*", "var/log/dnf*", "var/log/hawkey.log", "var/log/yum.log", "var/lib/dnf/*",
-                    "var/lib/yum/history/*"):  # fmt: skip
-        for path in sorted(root.glob(pattern)):
-            remove_path(path)
+    remove_in_root(root, _TRACES)
     owned = set(context.read(["rpm", "--root", root, "--dbpath", HOST_DBPATH, "-qal"]).splitlines())
     for name in ("/var/cache/yum", "/var/lib/dnf", "/etc/dnf/modules.d", "/etc/dnf"):
         folder = resolve_in_root(root, name)

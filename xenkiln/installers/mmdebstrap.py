@@ -15,9 +15,10 @@ from xenkiln.installers import apt
 from xenkiln.installers.cache import cache_file
 from xenkiln.installers.contract import Selection
 from xenkiln.installers.debs import damaged_error, unpack_files
+from xenkiln.installers.traces import remove_empty_folders, remove_in_root
 from xenkiln.model.packages import PackagePlan
 from xenkiln.system.execution import Context
-from xenkiln.system.files import remove_path
+from xenkiln.system.files import resolve_in_root
 from xenkiln.system.layout import Paths
 from xenkiln.system.processes import PROPAGATION
 from xenkiln.system.steps import Do, Run, Step
@@ -101,16 +102,18 @@ def make_bootstrap_steps(selection: Selection, repository: Path, root: Path) -> 
     source = f"deb [trusted=yes] file://{repository} ./"
 
     def remove_traces(context: Context) -> None:
-        _remove_mount_point(root, repository)
-        for name in ("apt/apt.conf.d/99mmdebstrap", "dpkg/dpkg.cfg.d/99mmdebstrap"):
-            (root / "etc" / name).unlink(missing_ok=True)
-        for name in ("cache/apt/archives/partial", "lib/apt/lists/partial"):
+        # The folders that mmdebstrap's hook made to show the repository inside the root.
+        remove_empty_folders(root, repository)
+        remove_in_root(root, ("/etc/apt/apt.conf.d/99mmdebstrap", "/etc/dpkg/dpkg.cfg.d/99mmdebstrap"))
+        for name in ("/var/cache/apt/archives/partial", "/var/lib/apt/lists/partial"):
+            folder = resolve_in_root(root, name)
             # apt gives them to its own user only where that user could reach the repository.
-            if (root / "var" / name).is_dir():
-                os.chown(root / "var" / name, 0, 0)
+            if folder.is_dir():
+                os.chown(folder, 0, 0)
 
     return [
-        Do("empty the root", lambda context: remove_path(root / "lost+found"), ("mmdebstrap", f"{HOOKS}/setup00.sh")),
+        Do("empty the root", lambda context: remove_in_root(root, ["/lost+found"]),
+           ("mmdebstrap", f"{HOOKS}/setup00.sh")),
         Run("install the packages with mmdebstrap",
             ("unshare", "--mount", *PROPAGATION, "--pid", "--fork", "--kill-child",
              "mmdebstrap", *filter(None, options), NO_SUITE, root, source),
@@ -118,14 +121,6 @@ def make_bootstrap_steps(selection: Selection, repository: Path, root: Path) -> 
             progress=ProgressReader(repository / "Packages")),
         Do("remove what the installer left", remove_traces),
     ]  # fmt: skip
-
-
-def _remove_mount_point(root: Path, repository: Path) -> None:
-    """The folders that mmdebstrap's hook made to show the repository inside the root."""
-    folder = root / str(repository).lstrip("/")
-    while folder != root and folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-        folder = folder.parent
 
 
 class ProgressReader:

@@ -11,7 +11,7 @@ from pathlib import Path
 from xenkiln.errors import BuildError, CommandError
 from xenkiln.installers.rpm_metadata import Identity, join_version
 from xenkiln.system.execution import Context
-from xenkiln.system.files import resolve_in_root
+from xenkiln.system.files import remove_path, resolve_in_root
 from xenkiln.system.mounts import bind_folder
 
 HOST_DBPATH = "/var/lib/rpm"
@@ -29,7 +29,7 @@ MACROS = f"""\
 
 _QUERY = ("-qa", "--qf", "%{NAME} %{EPOCH} %{VERSION} %{RELEASE} %{ARCH}\\n")
 _LEFTOVERS = ("__db.*", "*-shm", "*-wal", ".rpm.lock", ".dbenv.lock")
-_PACKAGES = "mnt"
+_PACKAGES = "/mnt"
 """Every Filesystem Hierarchy has it, and no package puts anything into it."""
 
 
@@ -43,8 +43,7 @@ def read_identities(root: Path, context: Context) -> list[Identity]:
     if not has_own_rpm(root):
         text = context.read(["rpm", "--root", root, "--dbpath", HOST_DBPATH, *_QUERY])
     else:
-        (root / "proc").mkdir(exist_ok=True)
-        text = context.read(["rpm", *_QUERY], root=root)
+        text = _ask_guest(root, context, *_QUERY)
     tidy_database(_database_folder(root, context))
     return parse_identities(text)
 
@@ -81,26 +80,36 @@ def adopt_database(root: Path, repository: Path, context: Context) -> None:
 
 def tidy_database(folder: Path) -> None:
     """One plain file again: what sqlite and Berkeley DB keep beside it differs from run to run."""
+    # A link that a package put there would have us write, as root, to what it names on this host; and
+    # a journal can name any file to be removed. A database that was closed has neither.
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_symlink() or path.name.endswith("-journal"):
+            remove_path(path)
     for path in sorted(folder.glob("*.sqlite")):
         with closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             database.execute("PRAGMA journal_mode=DELETE")
     for pattern in _LEFTOVERS:
         for path in sorted(folder.glob(pattern)):
-            path.unlink()
+            remove_path(path)
 
 
 def _database_folder(root: Path, context: Context) -> Path:
     """Where the guest's rpm keeps its database, on the host."""
     if not has_own_rpm(root):
         return resolve_in_root(root, HOST_DBPATH)
-    (root / "proc").mkdir(exist_ok=True)
-    return resolve_in_root(root, context.read(["rpm", "-E", "%_dbpath"], root=root).strip())
+    return resolve_in_root(root, _ask_guest(root, context, "-E", "%_dbpath").strip())
+
+
+def _ask_guest(root: Path, context: Context, *words: str) -> str:
+    """The answer of the guest's own rpm."""
+    resolve_in_root(root, "/proc").mkdir(exist_ok=True)
+    return context.read(["rpm", *words], root=root)
 
 
 def _read_or_none(root: Path, context: Context) -> list[Identity] | None:
     try:
-        return parse_identities(context.read(["rpm", *_QUERY], root=root))
+        return parse_identities(_ask_guest(root, context, *_QUERY))
     except CommandError as error:
         context.runner.note(f"# the guest's rpm cannot read the database: {error.fact}")
         return None
@@ -125,11 +134,11 @@ def _write_anew(root: Path, folder: Path, packages: Sequence[Path], context: Con
     """Have the guest's rpm record the same files as installed; nothing is unpacked and no script runs."""
     context.tell("the guest's rpm writes its own database")
     _empty_folder(folder)
-    place = root / _PACKAGES
+    place = resolve_in_root(root, _PACKAGES)
     made = not place.exists()
     with bind_folder(context.runner, packages[0].parent, place):
-        names = [f"/{_PACKAGES}/{path.name}" for path in packages]
-        context.read(["rpm", "-i", "--justdb", "--nodeps", "--noscripts", "--notriggers", "--nosignature",
-                      "--ignorearch", "--ignoresize", "--replacefiles", *names], root=root)  # fmt: skip
+        names = [f"{_PACKAGES}/{path.name}" for path in packages]
+        _ask_guest(root, context, "-i", "--justdb", "--nodeps", "--noscripts", "--notriggers", "--nosignature",
+                   "--ignorearch", "--ignoresize", "--replacefiles", *names)  # fmt: skip
     if made:
         place.rmdir()

@@ -33,22 +33,22 @@ def resolve_packages(selection: Selection, context: Context) -> PackagePlan:
 
     One transaction in an empty throw-away root, so that no two parts of the answer contradict.
     """
-    root = context.paths.work / "resolve"
-    remove_path(root)
+    folder = context.paths.work / "resolve"
+    remove_path(folder)
     check_keys_given(selection)
     _check_made_here(selection, context)
     sources = list_sources(selection, context.paths)
     text = render_conf(selection, sources, gpgcheck=selection.packages.signatures == "required")
-    write_finished(root / "yum-xen.conf", text)
-    write_finished(root / ".rpmmacros", MACROS)
+    write_finished(folder / "yum-xen.conf", text)
+    write_finished(folder / ".rpmmacros", MACROS)
     try:
-        chosen = _choose_packages(selection, root, context)
-        cache = root / "root" / "var" / "cache" / "yum"
+        chosen = _choose_packages(selection, folder, context)
+        cache = folder / "root" / "var" / "cache" / "yum"
         indexes = {source.name: rpm_metadata.find_index(cache, source.name) for source in sources if source.enabled}
         packages = make_packages(selection, _find_entries(chosen, indexes, context), context)
         epoch = max((rpm_metadata.read_date(index) for index in indexes.values()), default=0)
     finally:
-        remove_path(root)
+        remove_path(folder)
     return PackagePlan(epoch, tuple(sorted(packages)))
 
 
