@@ -22,6 +22,7 @@ from xenkiln.kernels.install import (
 from xenkiln.model.image import Kernel
 from xenkiln.system.commands import Runner
 from xenkiln.system.execution import Context
+from xenkiln.system.files import resolve_in_root
 from xenkiln.system.layout import Paths
 from xenkiln.system.steps import Do
 
@@ -139,8 +140,11 @@ def test_what_is_missing_is_known_before_a_build(kernel: Kernel, facts: list[str
 
 
 def test_another_kernel_counts_as_a_change(tmp_path: Path) -> None:
-    kernel = Kernel(source="files", vmlinuz="vmlinuz-1.0", modules="modules/1.0")
-    assert list_kernel_files(kernel, tmp_path) == [tmp_path / "vmlinuz-1.0", tmp_path / "modules/1.0/modules.dep"]
+    """Every module counts, not only the list of them."""
+    kernel = make_modules(tmp_path)
+    found = [str(path.relative_to(tmp_path)) for path in list_kernel_files(kernel, tmp_path)]
+    assert found == ["vmlinuz-1.0", "modules/1.0/kernel/alias.ko", "modules/1.0/kernel/drivers/loop.ko",
+                     "modules/1.0/modules.dep"]  # fmt: skip
     assert list_kernel_files(PACKAGE, tmp_path) == []
 
 
@@ -178,3 +182,35 @@ def test_a_kernel_without_modules_is_refused(root: Path, tmp_path: Path) -> None
     assert isinstance(step, Do)
     with pytest.raises(BuildError, match=r"6\.1\.0-1 has no modules in the image"):
         step.function(make_context(tmp_path))
+
+
+def make_modules(folder: Path) -> Kernel:
+    """Modules of version 1.0 beside a recipe."""
+    modules = folder / "modules/1.0"
+    (modules / "kernel/drivers").mkdir(parents=True)
+    (modules / "kernel/drivers/loop.ko").write_text("loop")
+    (modules / "modules.dep").write_text("dep")
+    (modules / "kernel/alias.ko").symlink_to("drivers/loop.ko")
+    for name in ("build", "source"):
+        (modules / name).symlink_to("/usr/src/linux-headers-1.0")
+    return Kernel(source="files", vmlinuz="vmlinuz-1.0", modules="modules/1.0")
+
+
+@pytest.mark.parametrize("place", ["lib/modules/1.0", "lib/modules/1.0/kernel", "lib/modules/1.0/kernel/drivers",
+                                   "lib/modules/1.0/kernel/drivers/loop.ko", "lib/modules", "lib"])  # fmt: skip
+def test_no_link_of_a_package_leads_the_copy_out_of_the_image(place: str, root: Path, tmp_path: Path) -> None:
+    kernel = make_modules(tmp_path / "recipes")
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "loop.ko").write_text("host's")
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    (root / place).symlink_to(victim / "loop.ko" if place.endswith(".ko") else victim)
+    (step,) = make_module_steps(kernel, tmp_path / "recipes", root)
+    assert isinstance(step, Do)
+    step.function(make_context(tmp_path))
+    assert [path.name for path in victim.rglob("*")] == ["loop.ko"]
+    assert (victim / "loop.ko").read_text() == "host's"
+    copied = resolve_in_root(root, "/lib/modules/1.0/kernel")
+    assert copied.is_relative_to(root)
+    assert resolve_in_root(root, "/lib/modules/1.0/kernel/drivers/loop.ko").read_text() == "loop"
+    assert (copied / "alias.ko").readlink() == Path("drivers/loop.ko")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from xenkiln.errors import BuildError, HostError, XenkilnError
@@ -14,6 +15,7 @@ from xenkiln.system.files import copy_sparse, partial_path, resolve_in_root
 from xenkiln.system.steps import Do, Step
 
 IMAGE_NAMES = ("vmlinuz-", "vmlinux-", "kernel-")
+HOST_TREES = (("build",), ("source",))
 
 
 def locate_kernel(kernel: Kernel, recipes: Path) -> tuple[str, Path, Path | None]:
@@ -48,11 +50,23 @@ def find_kernel_problems(kernel: Kernel, recipes: Path) -> list[XenkilnError]:
 
 
 def list_kernel_files(kernel: Kernel, recipes: Path) -> list[Path]:
-    """Files whose change means another kernel; modules.dep stands for its folder."""
+    """Files whose change means another kernel: vmlinuz, and all in the folder of its modules."""
     if kernel.source == "package":
         return []
     _, vmlinuz, modules = locate_kernel(kernel, recipes)
-    return [vmlinuz, *([modules / "modules.dep"] if modules else [])]
+    found = [path for _, paths in _walk_modules(modules) for path in paths] if modules else []
+    return [vmlinuz, *sorted(found)]
+
+
+def _walk_modules(modules: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """Each folder of modules with what is in it but folders, the innermost folders first."""
+    for top, folders, files in os.walk(modules, topdown=False):
+        folder = Path(top)
+        links = [name for name in folders if (folder / name).is_symlink()]
+        found = [folder / name for name in (*links, *files)]
+        # `build` and `source` lead into the host's own tree.
+        if folder.relative_to(modules).parts[:1] not in HOST_TREES:
+            yield folder, [path for path in found if path.relative_to(modules).parts not in HOST_TREES]
 
 
 def make_module_steps(kernel: Kernel, recipes: Path, root: Path) -> list[Step]:
@@ -64,11 +78,14 @@ def make_module_steps(kernel: Kernel, recipes: Path, root: Path) -> list[Step]:
         return []
 
     def copy_modules(context: Context) -> None:
-        target = resolve_in_root(root, f"/lib/modules/{version}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # `build` and `source` lead into the host's own tree.
-        ignore = shutil.ignore_patterns("build", "source")
-        shutil.copytree(modules, target, symlinks=True, ignore=ignore, dirs_exist_ok=True)
+        for folder, paths in _walk_modules(modules):
+            # Each folder anew: a package may have put a link anywhere below.
+            target = resolve_in_root(root, f"/lib/modules/{version}/{folder.relative_to(modules)}")
+            target.mkdir(parents=True, exist_ok=True)
+            for path in paths:
+                (target / path.name).unlink(missing_ok=True)
+                shutil.copy2(path, target / path.name, follow_symlinks=False)
+            shutil.copystat(folder, target)
 
     return [Do(f"copy the modules of kernel {version}", copy_modules, writes=(root / "lib/modules" / version,))]
 
