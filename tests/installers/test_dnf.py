@@ -9,6 +9,7 @@ import hashlib
 import lzma
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -233,3 +234,25 @@ def test_a_made_here_repository_has_to_be_made_first(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="has not been made yet") as caught:
         dnf.resolve_packages(select([made], install=("alpha",)), make_context(tmp_path))
     assert caught.value.next_step == "doit repository:sample"
+
+
+@pytest.mark.parametrize("word", ["../a", "/tmp/a", "x/../../a"])
+def test_no_file_is_written_outside_the_repository(word: str, base: Path, tmp_path: Path) -> None:
+    """Even for a plan that nobody checked."""
+    wanted = select([name_repository(base.as_uri())])
+    folder = tmp_path / "repository/packages"
+    folder.mkdir(parents=True)
+    plan = PackagePlan(EPOCH, (replace(make_package(), name=word),))
+    with pytest.raises(BuildError, match="not a file's name"):
+        dnf.make_repository(wanted, plan, [base / "alpha-1.0-1.noarch.rpm"], folder, make_context(tmp_path))
+    assert not list(tmp_path.rglob("*.rpm"))
+
+
+def test_two_packages_never_share_a_file(base: Path, tmp_path: Path) -> None:
+    """rpm leaves the epoch out of its files' names."""
+    plan = PackagePlan(EPOCH, (make_package(), make_package("1:1-1")))
+    files = [base / "alpha-1.0-1.noarch.rpm", base / "beta-1.0-1.noarch.rpm"]
+    before = [file.read_bytes() for file in files]
+    with pytest.raises(BuildError, match="the same file"):
+        dnf.make_repository(select([name_repository(base.as_uri())]), plan, files, tmp_path, make_context(tmp_path))
+    assert [file.read_bytes() for file in files] == before

@@ -170,3 +170,24 @@ def test_the_plans_identity_is_its_packages_and_its_date(planned: Planned) -> No
     _, plan, _ = planned
     assert replace(plan, epoch=plan.epoch + 1).identity != plan.identity
     assert replace(plan, packages=plan.packages[1:]).identity != plan.identity
+
+
+@pytest.mark.parametrize("name", ["../alpha", "/tmp/alpha"])
+def test_no_file_is_written_outside_the_repository(name: str, planned: Planned, context: Context) -> None:
+    """Even for a plan that nobody checked."""
+    selection, plan, files = planned
+    hostile = replace(plan, packages=(replace(plan.packages[0], name=name), *plan.packages[1:]))
+    with pytest.raises(BuildError, match="not a file's name"):
+        lay_out((selection, hostile, files), context)
+    assert not list(context.paths.work.rglob("alpha*"))
+
+
+def test_what_lies_in_the_repository_is_not_written_through(planned: Planned, context: Context) -> None:
+    victim = context.paths.work / "victim"
+    victim.touch()
+    folder = context.paths.work / "packages"
+    folder.mkdir()
+    (folder / "alpha_1.0_amd64.deb").symlink_to(victim)
+    with pytest.raises(BuildError, match="the same file"):
+        lay_out(planned, context)
+    assert victim.read_bytes() == b""

@@ -14,6 +14,7 @@ from xenkiln.installers.apt_host import find_host_mirror, write_conf
 from xenkiln.installers.cache import keep_file
 from xenkiln.installers.contract import Selection
 from xenkiln.model.distributions import DEBIAN_RELEASES, DebianRelease
+from xenkiln.model.fields import check_package
 from xenkiln.model.packages import Package
 from xenkiln.system.execution import Context
 from xenkiln.system.files import hash_file
@@ -161,6 +162,10 @@ def _parse_stanza(stanza: str, origins: dict[tuple[str, str], str]) -> Package |
     origin = origins.get((fields["Package"], fields["Version"]))
     if origin is None:
         return None
+    try:
+        check_package(fields["Package"], fields["Version"], fields["Architecture"], fields["Filename"])
+    except ValueError as error:
+        raise BuildError(f"the mirror's index holds an {error}", next_step="name another mirror") from error
     return Package(fields["Package"], fields["Version"], fields["Architecture"], fields["SHA256"],
                    int(fields["Size"]), int(fields.get("Installed-Size", 0)), fields["Filename"], origin)  # fmt: skip
 

@@ -37,7 +37,18 @@ def keep_file(cache: Path, package: Package, fetched: Path) -> None:
 def link_files(files: Sequence[Path], folder: Path, names: Sequence[str]) -> None:
     """Hard links under readable names; copies where the cache lies on another filesystem."""
     for source, name in zip(files, names, strict=True):
+        target = place_file(folder, name)
         try:
-            os.link(source, folder / name)
+            os.link(source, target)
         except OSError:
-            shutil.copyfile(source, folder / name)
+            shutil.copyfile(source, target)
+
+
+def place_file(folder: Path, name: str) -> Path:
+    """Where a file of that name goes in a folder; raises BuildError when it would lie outside, or on another file."""
+    target = folder / name
+    if target.parent != folder or name in (".", ".."):
+        raise BuildError(f"{name!r} is not a file's name", place=str(folder))
+    if os.path.lexists(target):
+        raise BuildError("two packages would have the same file", place=str(target))
+    return target

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from xenkiln.errors import XenkilnError
 from xenkiln.installers import apt
-from xenkiln.installers.cache import cache_file
+from xenkiln.installers.cache import cache_file, place_file
 from xenkiln.installers.contract import Selection
 from xenkiln.installers.debs import damaged_error, unpack_files
 from xenkiln.installers.traces import remove_empty_folders, remove_in_root
 from xenkiln.model.packages import PackagePlan
 from xenkiln.system.execution import Context
-from xenkiln.system.files import resolve_in_root
+from xenkiln.system.files import resolve_in_root, write_finished
 from xenkiln.system.layout import Paths
 from xenkiln.system.processes import PROPAGATION
 from xenkiln.system.steps import Do, Run, Step
@@ -75,7 +75,7 @@ def make_repository(
     names = [f"{package.name}_{package.version.replace(':', '%3a')}_{package.arch}.deb" for package in plan.packages]
     context.tell("unpack the packages")
     digests = [package.sha256 for package in plan.packages]
-    damaged = unpack_files(files, [folder / name for name in names], digests)
+    damaged = unpack_files(files, [place_file(folder, name) for name in names], digests)
     for path in damaged:
         path.unlink()
     if damaged:
@@ -83,7 +83,7 @@ def make_repository(
         raise damaged_error([known[path].full_name for path in damaged], context.paths.cache)
     index = context.runner.read(["apt-ftparchive", *ONLY_SHA256, "packages", str(folder)])
     text = index.replace(f"Filename: {folder}/", "Filename: ./")
-    (folder / "Packages").write_text(text, encoding="utf-8")
+    write_finished(folder / "Packages", text)
 
 
 def make_bootstrap_steps(selection: Selection, repository: Path, root: Path) -> list[Step]:

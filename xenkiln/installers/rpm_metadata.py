@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xenkiln.errors import BuildError
+from xenkiln.model.fields import check_package
 from xenkiln.system.commands import Runner
 
 _REPO = "{http://linux.duke.edu/metadata/repo}"
 _COMMON = "{http://linux.duke.edu/metadata/common}"
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~^:-]*")
 _EARLIEST = 100_000_000
 """A <revision> may be any number; below this (1973) it is a counter and no date."""
 
@@ -120,9 +120,10 @@ def _read_database(data: bytes) -> Iterator[Entry]:
 def _make_entry(
     identity: Identity, algorithm: str, checksum: str, size: str | int, installed: str | int, location: str
 ) -> Entry:
-    # These words become file names and addresses; an index is not trusted with more.
-    if not all(_PLAIN.fullmatch(word) for word in identity) or ".." in location.split("/"):
-        raise BuildError(f"the repository's index holds an impossible package: {identity} at {location!r}",
-                         next_step="the mirror is broken or was tampered with: name another one")  # fmt: skip
+    try:
+        check_package(*identity, location)
+    except ValueError as error:
+        advice = "the mirror is broken or was tampered with: name another one"
+        raise BuildError(f"the repository's index holds an {error}", next_step=advice) from error
     name = "sha1" if algorithm == "sha" else algorithm
     return Entry(identity, name, checksum.lower(), int(size), int(installed or 0), location)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
@@ -91,6 +92,19 @@ def require_unique(values: Iterable[object], what: str) -> None:
     """Refuse two entries of a list that would overwrite each other; `what` names what they share."""
     if repeated := find_repeated(values):
         raise ValueError(f"two entries share the {what} {', '.join(repeated)}")
+
+
+PACKAGE_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~^:-]*")
+"""Names, versions and architectures of packages, dpkg's and rpm's."""
+
+
+def check_package(name: str, version: str, arch: str, location: str) -> None:
+    """Refuse a package whose words cannot be file names and addresses: neither an index nor a lock is trusted."""
+    fact = f"impossible package: {(name, version, arch)} at {location!r}"
+    if not all(PACKAGE_WORD.fullmatch(word) for word in (name, version, arch)):
+        raise ValueError(fact)
+    if not location or not location.isprintable() or location.startswith("/") or ".." in location.split("/"):
+        raise ValueError(fact)
 
 
 Name = Annotated[

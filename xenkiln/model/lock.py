@@ -10,9 +10,12 @@ from pathlib import Path
 
 from xenkiln.errors import Problem, RecipeError
 from xenkiln.model.document import read_document
+from xenkiln.model.fields import PACKAGE_WORD, check_package, find_repeated
 from xenkiln.model.packages import Package, PackagePlan
 
 VERSION = 1
+LAST_SECOND = 0xFFFFFFFF
+"""Dates of packages have 32 bits: rpm's tags, and the fields of ar and gzip."""
 
 
 def dump_plan(plan: PackagePlan) -> str:
@@ -51,7 +54,12 @@ def _from_data(data: object, place: str) -> PackagePlan:
         if not isinstance(data, dict) or data["version"] != VERSION:
             raise ValueError(f"it is not of version {VERSION}")
         packages = tuple(sorted(_read_package(entry) for entry in data["packages"] or ()))
-        return PackagePlan(int(data["epoch"]), packages)
+        if repeated := find_repeated(package.full_name for package in packages):
+            raise ValueError(f"two entries are the package {repeated[0]}")
+        epoch = int(data["epoch"])
+        if not 0 <= epoch <= LAST_SECOND:
+            raise ValueError(f"epoch: {epoch} is not in 0..{LAST_SECOND}")
+        return PackagePlan(epoch, packages)
     except (KeyError, TypeError, ValueError) as error:
         raise RecipeError([Problem(place, 0, "", f"not a package lock: {error}")]) from error
 
@@ -64,4 +72,10 @@ def _read_package(entry: dict[str, object]) -> Package:
         raise ValueError(f"package {entry.get('name')}: {', '.join(wrong) or 'unknown fields'}")
     if not re.fullmatch(r"[0-9a-f]{64}", str(entry["sha256"])):
         raise ValueError(f"package {entry['name']}: sha256 is not 64 hexadecimal digits")
-    return Package(**entry)  # type: ignore[arg-type]  # checked above
+    package = Package(**entry)  # type: ignore[arg-type]  # checked above
+    check_package(package.name, package.version, package.arch, package.location)
+    if not PACKAGE_WORD.fullmatch(package.origin):
+        raise ValueError(f"package {package.name}: origin: {package.origin!r} is not a repository's name")
+    if min(package.size, package.installed_kib) < 0:
+        raise ValueError(f"package {package.name}: a size below 0")
+    return package
