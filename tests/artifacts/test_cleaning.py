@@ -89,6 +89,34 @@ def test_a_matched_link_goes_and_its_target_stays(root: Path) -> None:
     assert (root / "etc/passwd-").read_text() == "content"
 
 
+@pytest.mark.parametrize(
+    ("kept", "stay"),
+    [
+        ("/var/log/apt/term.log", {"var/log/apt/term.log"}),
+        ("/var/log/apt", {"var/log/apt/term.log"}),
+        ("/var/log/other", set()),
+        ("/var/log", set()),
+        ("/var", set()),
+        ("/", set()),
+        ("/logs/dpkg.log", {"var/log/dpkg.log"}),
+    ],
+)
+def test_what_is_kept_stays_with_what_leads_to_it(root: Path, kept: str, stay: set[str]) -> None:
+    (root / "var/log/apt/history.log").write_text("litter beside it")
+    if kept == "/var/log/apt":
+        stay = stay | {"var/log/apt/history.log"}
+    (root / "logs").symlink_to("var/log")
+    remove_matches(root, ["/var/log/*"], [kept])
+    assert {name for name in list_tree(root) if name.startswith("var/")} == stay
+
+
+def test_an_empty_folder_that_is_kept_stays(root: Path) -> None:
+    (root / "var/cache/data").mkdir(parents=True)
+    (root / "var/cache/litter").mkdir()
+    remove_matches(root, ["/var/cache/*"], ["/var/cache/data"])
+    assert [path.name for path in (root / "var/cache").iterdir()] == ["data"]
+
+
 def test_truncated_files_are_empty_dated_and_keep_their_mode(root: Path) -> None:
     path = root / "var/log/dpkg.log"
     path.chmod(0o640)
@@ -109,6 +137,10 @@ def test_byte_code_of_the_build_goes_and_that_of_packages_stays(root: Path) -> N
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"code")
         os.utime(path, (moment, moment))
-    assert remove_byte_code(root, EPOCH) == 2
+    kept = root / "opt/app/__pycache__/own.pyc"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"code")
+    assert remove_byte_code(root, EPOCH, ["/opt/app/__pycache__/own.pyc"]) == 2
+    assert kept.exists()
     assert list_tree(root / "usr/lib/python3") == {"a/__pycache__/old.pyc"}
     assert not (root / "usr/lib/python3/b/__pycache__").exists()

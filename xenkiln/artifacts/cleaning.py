@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from xenkiln.errors import BuildError
 from xenkiln.system.files import remove_path, resolve_in_root
@@ -54,14 +54,40 @@ def _match(folder: Path, part: str) -> list[Path]:
     return [path for path in folder.iterdir() if fnmatchcase(path.name, part)]
 
 
-def remove_matches(root: Path, patterns: Iterable[str]) -> int:
-    """Remove what the patterns match; returns how much that was."""
+def remove_matches(root: Path, patterns: Iterable[str], kept: Iterable[str] = ()) -> int:
+    """Remove what the patterns match; returns how much that was.
+
+    The guest paths `kept` stay, with what leads to them and what they hold: a pattern for /var/log/* leaves
+    /var/log/app/keep and nothing else of /var/log/app. Only a pattern written for a kept folder's own content
+    (/var/log/* where /var/log is kept) is carried out there.
+    """
     count = 0
+    places = find_kept(root, kept)
     for pattern in patterns:
         for path in find_matches(root, pattern):
-            remove_path(path)
-            count += 1
+            if all(_is_written_for(pattern, root, place) for place in places.intersection(path.parents)):
+                count += _remove_unless(path, places)
     return count
+
+
+def find_kept(root: Path, kept: Iterable[str]) -> set[Path]:
+    """Guest paths as they are named, and where their links lead."""
+    return {place for path in kept for place in (root / path.lstrip("/"), resolve_in_root(root, path))} - {root}
+
+
+def _is_written_for(pattern: str, root: Path, folder: Path) -> bool:
+    """Whether a pattern names `folder` itself, before its last part."""
+    return folder in [root / parent for parent in PurePosixPath(pattern.lstrip("/")).parents]
+
+
+def _remove_unless(path: Path, places: set[Path]) -> int:
+    if path in places:
+        return 0
+    if any(path in place.parents for place in places):
+        inside = [] if path.is_symlink() or not path.is_dir() else sorted(path.iterdir())
+        return sum(_remove_unless(entry, places) for entry in inside)
+    remove_path(path)
+    return 1
 
 
 def truncate_matches(root: Path, patterns: Iterable[str], epoch: int) -> None:
@@ -73,28 +99,30 @@ def truncate_matches(root: Path, patterns: Iterable[str], epoch: int) -> None:
                 os.utime(path, (epoch, epoch))
 
 
-def remove_byte_code(root: Path, epoch: int) -> int:
+def remove_byte_code(root: Path, epoch: int, kept: Iterable[str] = ()) -> int:
     """Remove Python byte code that was compiled during the build; returns how many files that were.
 
-    It differs between two runs of the same compiler. What is older than `epoch` came in a package and stays.
+    It differs between two runs of the same compiler. What is older than `epoch` came in a package and stays,
+    and so do the guest paths `kept`.
     """
     count = 0
+    places = set(map(str, find_kept(root, kept)))
     for base in BYTE_CODE_FOLDERS:
         folders = [str(root / base.lstrip("/"))]
         while folders:
             folder = folders.pop()
             if os.path.basename(folder) == "__pycache__":  # noqa: PTH119  # a hot loop over every folder
-                count += _clear_cache(folder, epoch)
+                count += _clear_cache(folder, epoch, places)
             elif os.path.isdir(folder) and not os.path.islink(folder):  # noqa: PTH112, PTH114
                 with os.scandir(folder) as entries:
                     folders += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
     return count
 
 
-def _clear_cache(folder: str, epoch: int) -> int:
+def _clear_cache(folder: str, epoch: int, places: set[str]) -> int:
     with os.scandir(folder) as entries:
-        late = [entry.path for entry in entries
-                if entry.name.endswith(".pyc") and entry.stat(follow_symlinks=False).st_mtime > epoch]  # fmt: skip
+        late = [entry.path for entry in entries if entry.name.endswith(".pyc") and entry.path not in places
+                and entry.stat(follow_symlinks=False).st_mtime > epoch]  # fmt: skip
     for path in late:
         Path(path).unlink()
     if late and next(Path(folder).iterdir(), None) is None:
