@@ -12,7 +12,7 @@ from xenkiln.configuration.layer import OPAQUE, count_changes, digest_for_ramdis
 
 @pytest.fixture
 def upper(tmp_path: Path) -> Path:
-    for name in ("etc/initramfs-tools/modules", "etc/motd", "etc/fstab", "root/.ssh/authorized_keys", "rootfs/file",
+    for name in ("etc/modules", "etc/motd", "etc/fstab", "root/.ssh/authorized_keys", "rootfs/file",
                  "var/log/dpkg.log", "home/alice/x"):  # fmt: skip
         path = tmp_path / "upper" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def test_what_no_ramdisk_holds_keeps_the_digest(name: str, upper: Path) -> None:
     assert digest_for_ramdisk(upper) == before
 
 
-@pytest.mark.parametrize("name", ["etc/initramfs-tools/modules", "etc/fstab", "rootfs/file"])
+@pytest.mark.parametrize("name", ["etc/modules", "etc/fstab", "rootfs/file"])
 def test_what_a_ramdisk_may_hold_changes_the_digest(name: str, upper: Path) -> None:
     seen = {digest_for_ramdisk(upper)}
     (upper / name).write_text("changed")
@@ -41,6 +41,19 @@ def test_what_a_ramdisk_may_hold_changes_the_digest(name: str, upper: Path) -> N
     (upper / name).rename((upper / name).with_name("renamed"))
     seen.add(digest_for_ramdisk(upper))
     assert len(seen) == 4
+
+
+@pytest.mark.parametrize("hook", ["etc/initramfs-tools/hooks/copy-key", "etc/dracut.conf.d/key.conf",
+                                  "usr/lib/dracut/modules.d/99key/module-setup.sh", "etc/crypttab"])  # fmt: skip
+@pytest.mark.parametrize("name", ["root/rescue.key", "home/alice/x", "opt/tool", "etc/ssh/sshd_config"])
+def test_with_a_hook_of_the_recipe_everything_counts(name: str, hook: str, upper: Path) -> None:
+    """A hook may copy any file into the ramdisk."""
+    for path in (upper / name, upper / hook):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("first")
+    before = digest_for_ramdisk(upper)
+    (upper / name).write_text("second")
+    assert digest_for_ramdisk(upper) != before
 
 
 def test_where_a_link_leads_counts(upper: Path) -> None:
@@ -62,7 +75,7 @@ def test_deleting_what_lies_below_counts(upper: Path) -> None:
     before = digest_for_ramdisk(upper)
     os.mknod(upper / "etc/crypttab", 0o020000, os.makedev(0, 0))
     removed = digest_for_ramdisk(upper)
-    os.setxattr(upper / "etc/initramfs-tools", OPAQUE, b"y")
+    os.setxattr(upper / "rootfs", OPAQUE, b"y")
     assert len({before, removed, digest_for_ramdisk(upper)}) == 3
 
 

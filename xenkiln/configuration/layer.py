@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 UNSEEN_BY_RAMDISK = ("etc/apt", "etc/hosts", "etc/issue", "etc/motd", "etc/network", "etc/ssh",
     "etc/sysconfig/network", "etc/sysconfig/network-scripts", "etc/yum.repos.d", "home", "opt", "root", "srv",
     "usr/share/doc", "var/cache", "var/lib/dpkg", "var/log", "var/tmp")  # fmt: skip
-"""What no ramdisk maker reads; anything else that configuring changes makes the ramdisk again."""
+"""What no ramdisk maker reads by itself; anything else that configuring changes makes the ramdisk again."""
 
+HOOKS = ("etc/cryptsetup-initramfs", "etc/crypttab", "etc/dracut.conf", "etc/dracut.conf.d", "etc/initramfs-tools",
+    "etc/mkinitcpio.conf", "etc/mkinitrd", "etc/sysconfig/mkinitrd", "sbin/mkinitrd", "sbin/dracut", "usr/lib/dracut",
+    "usr/sbin/mkinitramfs", "usr/share/dracut", "usr/share/initramfs-tools")  # fmt: skip
+"""Where hooks and settings name further files to copy, from anywhere: with one of these changed, all counts."""
 
 OPAQUE = "trusted.overlay.opaque"  # Documentation/filesystems/overlayfs of Linux
 
@@ -28,8 +32,10 @@ def walk_layer(upper: Path) -> Iterator[tuple[str, os.stat_result]]:
 def digest_for_ramdisk(upper: Path) -> str:
     """SHA-256 over names, modes, owners and contents of what a ramdisk maker could read."""
     digest = hashlib.sha256()
-    for name, stat in walk_layer(upper):
-        if any(name == unseen or name.startswith(unseen + "/") for unseen in UNSEEN_BY_RAMDISK):
+    found = list(walk_layer(upper))
+    unseen = () if any(_lies_in(name, HOOKS) for name, _ in found) else UNSEEN_BY_RAMDISK
+    for name, stat in found:
+        if _lies_in(name, unseen):
             continue
         path = upper / name
         # Set where a folder was replaced: what lies below it is hidden then.
@@ -40,6 +46,10 @@ def digest_for_ramdisk(upper: Path) -> str:
         elif path.is_file():
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _lies_in(name: str, folders: Sequence[str]) -> bool:
+    return any(name == folder or name.startswith(f"{folder}/") for folder in folders)
 
 
 def count_changes(upper: Path) -> str:
