@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from sealing import make_inputs, make_paths, make_volume
 
+from xenkiln.artifacts.checksums import format_checksums
+from xenkiln.model.configure import FileEntry, Mount, User
+from xenkiln.model.image import ExtraDisk
 from xenkiln.model.loader import LoadedImage, load_image
 from xenkiln.stages import seal
 from xenkiln.system.execution import show_step
@@ -59,6 +62,34 @@ def test_the_memory_of_the_guest_does_not_seal_again(debian: LoadedImage) -> Non
     assert seal.slice_recipe(change(debian, "domain", memory_mib=1024, vcpus=4)) == before
     in_image = change(debian, "kernel", in_image=True)
     assert seal.slice_recipe(change(in_image, "domain", memory_mib=1024)) == seal.slice_recipe(in_image) != before
+
+
+def test_what_the_recipe_names_is_kept(debian: LoadedImage) -> None:
+    changed = change(debian, "configure", files=(FileEntry(path="/var/log/app/keep", content="x"),),
+                     users=(User(name="anna", uid=1000), User(name="log", uid=1001, home="/var/log/log")),
+                     mounts=(Mount(what="tmpfs", where="/tmp", type="tmpfs"),
+                             Mount(what="x", where="none", type="swap")))  # fmt: skip
+    disk = ExtraDisk(name="data", size_mib=64, device="xvdb", mount="/var/cache/data")
+    kept = seal.slice_recipe(change(changed, "disks", extra=(disk,))).kept
+    assert kept == ("/home/anna", "/tmp", "/var/cache/data", "/var/log/app/keep", "/var/log/log")
+
+
+def test_files_of_an_earlier_recipe_are_removed_and_no_others(tmp_path: Path) -> None:
+    paths = make_paths(tmp_path)
+    images, outside = paths.images, tmp_path / "outside.img"
+    old = ("root.img", "vmlinuz", "data.img", "swap.img", "disk.img", "disk.qcow2", "SHA256SUMS.asc", "notes.txt", "my.img")
+    for name in old:
+        (images / name).write_text(name)
+    outside.write_text("precious")
+    listed = dict.fromkeys(("root.img", "vmlinuz", "data.img", "disk.img", f"../../{outside.name}"), "0" * 64)
+    (images / seal.SUMS).write_text(format_checksums(listed))
+    seal.remove_stale(make_inputs(shapes=("disk",), other_disks=("swap.img",)), paths)
+    left = {path.name for path in images.iterdir()}
+    assert left == {"root.img", "vmlinuz", "swap.img", "disk.img", "notes.txt", "my.img", seal.SUMS}
+    assert outside.exists()
+    (images / seal.SUMS).write_bytes(b"\xff torn")
+    seal.remove_stale(make_inputs(), paths)
+    assert not (images / "swap.img").exists()
 
 
 def test_the_menu_says_what_the_domain_does(debian: LoadedImage) -> None:

@@ -156,6 +156,28 @@ def test_what_was_left_for_a_moment_leaves_no_trace(tmp_path: Path) -> None:
     assert sums[0] == sums[1]
 
 
+def test_what_the_recipe_put_there_is_in_the_image(tmp_path: Path) -> None:
+    """Whatever the family's patterns match: a log of the recipe's own, a home, a mount point."""
+
+    def configure(root: Path) -> None:
+        for name in ("var/log/journal/app/keep", "var/log/journal/litter", "etc/foo-", "etc/bar-", "var/tmp/anna/.profile"):
+            write(root / name, "content")
+        (root / "run/data").mkdir(parents=True)
+
+    kept = ("/var/log/journal/app/keep", "/etc/foo-", "/var/tmp/anna", "/run/data")
+    sealed = seal_small(tmp_path, configure, kept=kept)
+    found = list_image(sealed.paths, tmp_path / "sealed")
+    assert {"var/log/journal/app/keep", "etc/foo-", "var/tmp/anna/.profile", "run/data"} <= found
+    assert not {"var/log/journal/litter", "etc/bar-"} & found
+
+
+def test_a_disk_that_is_no_longer_wanted_goes_with_the_next_image(tmp_path: Path) -> None:
+    sealed = seal_small(tmp_path, shapes=("disk",))
+    assert (sealed.paths.images / "disk.img").is_file()
+    run_seal(sealed.paths, make_inputs())
+    assert not (sealed.paths.images / "disk.img").exists()
+
+
 def test_no_link_in_the_tree_reaches_the_host(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     for name in ("file.log", "vmlinuz-6.1.0-1-cloud-amd64", "grub/menu.lst"):

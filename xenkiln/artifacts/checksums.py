@@ -38,7 +38,7 @@ def format_checksums(digests: Mapping[str, str]) -> str:
 def read_checksums(path: Path) -> dict[str, str]:
     """File name -> SHA-256; raises BuildError for a file that is not SHA256SUMS."""
     digests = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         digest, _, name = line.partition("  ")
         if len(digest) != 64 or not name:
             raise BuildError(f"not a line of sha256sum: {line[:80]!r}", place=str(path))

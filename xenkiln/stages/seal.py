@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xenkiln.artifacts.boot_files import MENU, place_boot_files, render_menu
-from xenkiln.artifacts.checksums import find_key_problem, format_checksums, hash_files, make_signing_step
+from xenkiln.artifacts.checksums import (
+    find_key_problem,
+    format_checksums,
+    hash_files,
+    make_signing_step,
+    read_checksums,
+)
 from xenkiln.artifacts.cleaning import REMOVED_FROM_ALL, remove_byte_code, remove_matches, truncate_matches
 from xenkiln.artifacts.ext import Volume, find_size_mib, make_volume_steps
 from xenkiln.artifacts.normalising import normalise_volume
@@ -21,6 +27,7 @@ from xenkiln.artifacts.shapes import SHAPE_FILES, make_boot_sector, make_shape_s
 from xenkiln.errors import BuildError, XenkilnError
 from xenkiln.families.contract import load_family
 from xenkiln.model.distributions import DEBIAN_RELEASES
+from xenkiln.model.image import ImageRecipe
 from xenkiln.model.loader import LoadedImage
 from xenkiln.stages import domain, filesystem
 from xenkiln.stages.packages import read_plan
@@ -38,7 +45,10 @@ PACKAGE_LIST, BILL = "packages.json", "sbom.spdx.json"
 
 @dataclass(frozen=True)
 class Inputs:
-    """The final volume and what goes into and beside it; `menu_arguments` is None without a menu."""
+    """The final volume and what goes into and beside it; `menu_arguments` is None without a menu.
+
+    `kept` are the guest paths that the recipe names: cleaning leaves them alone.
+    """
 
     name: str
     family: str
@@ -48,6 +58,7 @@ class Inputs:
     menu_arguments: str | None
     shapes: tuple[str, ...]
     signing_key: str | None
+    kept: tuple[str, ...] = ()
 
 
 def slice_recipe(loaded: LoadedImage) -> Inputs:
@@ -57,7 +68,16 @@ def slice_recipe(loaded: LoadedImage) -> Inputs:
     others = [*(["swap.img"] if disks.swap_mib else []), *(f"{volume.name}.img" for volume in disks.extra)]
     arguments = make_menu_arguments(loaded) if recipe.kernel.in_image else None
     return Inputs(loaded.name, recipe.family, recipe.release, disks.root, tuple(others), arguments,
-                  tuple(sorted(recipe.shapes)), recipe.signing_key)  # fmt: skip
+                  tuple(sorted(recipe.shapes)), recipe.signing_key, list_kept(recipe))  # fmt: skip
+
+
+def list_kept(recipe: ImageRecipe) -> tuple[str, ...]:
+    """Files, homes and mount points of the recipe: what configuring put there is not litter."""
+    configure = recipe.configure
+    paths = {entry.path for entry in configure.files} | {disk.mount for disk in recipe.disks.extra}
+    paths |= {user.home or f"/home/{user.name}" for user in configure.users}
+    paths |= {mount.where for mount in configure.mounts if mount.where.startswith("/")}
+    return tuple(sorted(paths))
 
 
 def make_menu_arguments(loaded: LoadedImage) -> str:
@@ -106,8 +126,21 @@ def make_steps(inputs: Inputs, paths: Paths) -> list[Step]:
         Run("check the filesystem", ("e2fsck", "-f", "-n", root)),
         *make_shape_steps(inputs.name, inputs.shapes, inputs.root.size_mib, root, paths.images, paths.work),
         *make_list_steps(inputs, paths),
+        Do("remove what an earlier build left and this one does not make", lambda _: remove_stale(inputs, paths)),
         *map(Finish, list_outputs(inputs, paths)),
     ]
+
+
+def remove_stale(inputs: Inputs, paths: Paths) -> None:
+    """Remove the files of an earlier recipe: shapes, signature and disks, the latter known by the old SHA256SUMS."""
+    try:
+        listed = read_checksums(paths.images / SUMS)
+    except (FileNotFoundError, BuildError):
+        listed = {}  # the new one takes its place
+    disks = {name for name in listed if name.endswith(".img") and "/" not in name}
+    made = {*(path.name for path in list_outputs(inputs, paths)), *BOOT_FILES, *inputs.other_disks}
+    for name in {"swap.img", SIGNATURE, *SHAPE_FILES.values(), *disks} - made:
+        (paths.images / name).unlink(missing_ok=True)
 
 
 def make_tree_steps(inputs: Inputs, paths: Paths) -> list[Step]:
@@ -125,8 +158,8 @@ def make_tree_steps(inputs: Inputs, paths: Paths) -> list[Step]:
         require_room(inputs.root, [work / "configure", work / "bootstrap"])
 
     def clean(context: Context) -> None:
-        removed = remove_matches(root, (*REMOVED_FROM_ALL, *family.CLEANUP))
-        removed += remove_byte_code(root, context.epoch)
+        removed = remove_matches(root, (*REMOVED_FROM_ALL, *family.CLEANUP), inputs.kept)
+        removed += remove_byte_code(root, context.epoch, inputs.kept)
         truncate_matches(root, family.TRUNCATE, context.epoch)
         context.runner.note(f"# {removed} paths removed")
 
