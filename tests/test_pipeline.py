@@ -4,88 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pipeline_site import FILES, Site, make_site
 
 from xenkiln import pipeline
 from xenkiln.errors import BuildError
-from xenkiln.model.loader import LoadedImage, load_image
 from xenkiln.model.records import Record, dump_record, parse_record
 from xenkiln.stages import domain
 from xenkiln.system import mounts, tools
-from xenkiln.system.files import write_finished
 from xenkiln.system.layout import PROJECT
 from xenkiln.system.locks import hold_lock
 from xenkiln.system.steps import Do
 
-FILES = {"one/motd": "first", "two/motd": "second", "setup.sh": "#!/bin/sh\ntrue\n", "me.pub": "ssh-ed25519 AAAA me"}
-
-
-@dataclass(frozen=True)
-class Site:
-    """The tiny recipe with a few files more, in folders of its own."""
-
-    recipes: Path
-    data: dict[str, Any]
-
-    def load(self, **changes: object) -> LoadedImage:
-        """The recipe with other values: `load(domain__memory_mib=300)`."""
-        data: Any = deepcopy(self.data)
-        for name, value in changes.items():
-            *steps, last = name.split("__")
-            place: Any = data
-            for step in steps:
-                place = place[int(step) if step.isdigit() else step]
-            place[last] = value
-        path = self.recipes / "tiny.yaml"
-        path.write_text(yaml.safe_dump(data))
-        return load_image(path)
-
-    def list_stale(self, loaded: LoadedImage) -> set[str]:
-        return {name for name in pipeline.slices(loaded) if not pipeline.is_current(name, loaded)}
-
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """All stages are done, as their records say."""
-    recipes = tmp_path / "recipes"
-    recipes.mkdir()
-    for name, text in FILES.items():
-        (recipes / name).parent.mkdir(exist_ok=True)
-        (recipes / name).write_text(text)
-    monkeypatch.setenv("XENKILN_RECIPES", str(recipes))
-    monkeypatch.setenv("XENKILN_BUILD", str(tmp_path / "build"))
-    monkeypatch.delenv("XENKILN_CACHE", raising=False)
-    data = yaml.safe_load((PROJECT / "recipes" / "images" / "tiny.yaml").read_text())
-    data["configure"] |= {
-        "files": [{"path": f"/etc/{name[:3]}", "source": name} for name in ("one/motd", "two/motd")],
-        "scripts": [{"source": "setup.sh"}],
-        "ssh_key_files": ["me.pub"],
-    }
-    site = Site(recipes, data)
-    pretend_built(site.load())
-    return site
-
-
-def pretend_built(loaded: LoadedImage) -> None:
-    paths = pipeline.paths_for(loaded)
-    for name, inputs in pipeline.slices(loaded).items():
-        outputs = pipeline.load_stage(name).list_outputs(inputs, paths)
-        for path in outputs:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"made by {name}")
-        key = pipeline.compute_key(name, inputs, paths)
-        assert key
-        record = Record(name, loaded.name, key, f"identity of {name}", 1.0, files=pipeline.stat_files(outputs),
-                        parts=pipeline.list_parts(name, inputs, paths) or {})  # fmt: skip
-        write_finished(paths.record(name), dump_record(record))
+    return make_site(tmp_path, monkeypatch)
 
 
 def test_nothing_is_stale_when_nothing_changed(site: Site) -> None:
@@ -100,8 +39,8 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "domain__on_crash": ("preserve", {"domain"}),
     "configure__hostname": ("other", {"configure"}),
     "configure__files__0__mode": ("0600", {"configure"}),
-    "configure__files__1__path": ("/etc/other", {"configure"}),
-    "configure__users": ([{"name": "me", "uid": 1000}], {"configure"}),
+    "configure__files__1__path": ("/etc/other", {"configure", "seal"}),
+    "configure__users": ([{"name": "me", "uid": 1000}], {"configure", "seal"}),
     "configure__fetch_metadata": (False, {"configure"}),
     "configure__timezone": ("Europe/Amsterdam", {"configure"}),
     "packages__groups": (["base", "more"], {"packages", "bootstrap"}),
@@ -283,17 +222,3 @@ def test_what_a_family_cannot_do_is_an_error_of_the_recipe_with_its_line(site: S
     assert list(good) == ["fine"]
     line = (site.recipes / "tiny.yaml").read_text().splitlines().index("release: '99'") + 1
     assert f"tiny.yaml:{line}: release: " in str(broken["tiny"])
-
-
-def test_a_reason_names_what_was_changed(site: Site) -> None:
-    assert pipeline.explain("domain", site.load(domain__memory_mib=300)) == "changed: domain.memory_mib"
-    assert pipeline.explain("packages", site.load(packages__exclude=["nano"])) == "changed: packages.exclude"
-    (site.recipes / "one" / "motd").write_text("another text")
-    assert pipeline.explain("configure", site.load()) == "changed: file 0 (motd)"
-    many = site.load(domain__memory_mib=300, domain__vcpus=2, domain__cap=7, domain__weight=9, domain__extra="quiet")
-    assert pipeline.explain("domain", many).endswith(" and 1 more")
-    paths = pipeline.paths_for(site.load())
-    paths.record("filesystem").unlink()
-    assert pipeline.explain("filesystem", site.load()) == "never finished"
-    (paths.images / "tiny.xl.cfg").write_text("touched by someone")
-    assert pipeline.explain("domain", site.load()) == "its files are not as it left them"

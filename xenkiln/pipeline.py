@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -21,18 +20,14 @@ from xenkiln.system.causes import explain_os_error
 from xenkiln.system.commands import Runner
 from xenkiln.system.execution import Context, run_steps
 from xenkiln.system.files import fixed_umask, hash_file, partial_path, remove_path, write_finished
-from xenkiln.system.layout import PROJECT, Paths, build_folder, recipe_folder
+from xenkiln.system.layout import Paths, build_folder, recipe_folder
 from xenkiln.system.locks import claim_lock, find_lock_problem, join_claim
+from xenkiln.system.own_code import code_digest
 from xenkiln.system.preflight import find_host_problems
 from xenkiln.system.steps import Step
 
 CHAIN = ("repository", "packages", "filesystem", "bootstrap", "configure", "ramdisk", "seal", "domain")
 """The stages of `build`, in order."""
-
-CODE = ("requirements.txt", "scripts/guest", "templates", "xenkiln")
-"""What decides an image's content besides its recipe; a change here rebuilds."""
-CODE_BESIDE = ("xenkiln/commands", "xenkiln/reporter.py", "xenkiln/tasks.py", "xenkiln/system/progress.py")
-"""What only talks to the user."""
 
 REASONS = 4
 """As many changes are named; more would not be read."""
@@ -95,18 +90,6 @@ def slices(loaded: LoadedImage) -> dict[str, Any]:
     """Stage name -> slice, for the stages that this recipe has."""
     found = {name: load_stage(name).slice_recipe(loaded) for name in CHAIN}
     return {name: inputs for name, inputs in found.items() if inputs is not None}
-
-
-@cache
-def code_digest() -> str:
-    """SHA-256 over the code and templates that decide what goes into an image."""
-    digest = hashlib.sha256()
-    beside = [PROJECT / name for name in CODE_BESIDE]
-    for path in sorted(path for name in CODE for path in (PROJECT / name, *(PROJECT / name).rglob("*"))):
-        skipped = path.suffix == ".pyc" or any(path.is_relative_to(place) for place in beside)
-        if path.is_file() and not skipped:
-            digest.update(f"{path.relative_to(PROJECT)}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def read_record(paths: Paths, stage: str) -> Record | None:

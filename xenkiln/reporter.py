@@ -53,7 +53,7 @@ class KilnReporter(ConsoleReporter):  # type: ignore[misc]  # doit ships no type
         self.failures.append({"task": task, "exception": fail})
         message = fail.get_msg().strip()
         if message:
-            self.write(f"\n{task.name} failed\n{message}\n")
+            self.write(f"\n{task.name.replace('_check', 'build')} failed\n{message}\n")
 
     def complete_run(self) -> None:
         """Whether there was anything to do at all."""

@@ -79,6 +79,14 @@ def run_stage(name: str, loaded: LoadedImage) -> None:
         pipeline.run_stage(name, loaded, tell)
 
 
+def clean_stage(name: str, loaded: LoadedImage) -> None:
+    """The action of `doit clean`; what cannot be removed is said, and the rest goes on."""
+    try:
+        pipeline.clean_stage(name, loaded)
+    except OSError as error:
+        print(explain_os_error(error), file=sys.stderr)
+
+
 def check_before(loaded: LoadedImage) -> None:
     """Refuse before the first change, with every problem at once."""
     problems = pipeline.find_problems(loaded)
@@ -150,7 +158,7 @@ def make_stage_tasks(name: str) -> Iterator[Task]:
                 task_dep=[f"_check:{loaded.name}", *earlier],
                 uptodate=[(is_current, [name, loaded])],
                 targets=list_targets(name, slices[name], pipeline.paths_for(loaded)),
-                clean=[(pipeline.clean_stage, [name, loaded])],
+                clean=[(clean_stage, [name, loaded])],
                 doc=loaded.recipe.summary,
                 verbosity=2,
             )

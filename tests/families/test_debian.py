@@ -221,3 +221,18 @@ def test_what_debian_cannot_do_is_refused(changes: dict[str, object], field: tup
 
 def test_i386_is_fine_where_it_exists() -> None:
     assert debian.find_recipe_problems(load_recipe("debian-12").model_copy(update={"arch": "i386"})) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "without", "fact"),
+    [
+        ("debian-everything", "curl", "fetch_metadata needs busybox or curl or wget"),
+        ("lucid-everything", "ifupdown", "network.manager: ifupdown needs ifupdown or"),
+        ("lucid-everything", "dhcp3-client", "a dhcp interface with ifupdown needs"),
+    ],
+)
+def test_a_setting_without_its_program_is_refused(name: str, without: str, fact: str) -> None:
+    recipe = load_recipe(name)
+    install = tuple(package for package in recipe.packages.install if package != without)
+    changed = recipe.model_copy(update={"packages": recipe.packages.model_copy(update={"install": install})})
+    assert [text for place, text in debian.find_recipe_problems(changed) if fact in text]

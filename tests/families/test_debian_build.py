@@ -49,6 +49,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The build folder after `doit build:proof`; downloads are shared with other builds."""
     folder = tmp_path_factory.mktemp("build-of-this-host")
     text = (PROJECT / "recipes/images/debian-12.yaml").read_text()
+    text = text.replace("    - openssh-server\n", "    - curl\n    - openssh-server\n")
     start, end = text.index("  hostname:"), text.index("ramdisk:\n")
     (folder / "recipes").mkdir()
     (folder / f"recipes/{NAME}.yaml").write_text(text[:start] + SETTINGS + text[end:])

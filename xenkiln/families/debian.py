@@ -36,6 +36,8 @@ CLEANUP = (
 NO_I386 = dict.fromkeys(("jammy", "noble"), "Ubuntu has no i386 since 20.04")
 NO_I386["trixie"] = "Debian has no i386 kernel since 13"
 
+DHCP_CLIENTS = {"isc-dhcp-client", "dhcpcd", "dhcpcd-base", "udhcpc", "busybox", "dhcp3-client"}
+
 TRUNCATE = ("etc/machine-id", "var/log/faillog", "var/log/lastlog", "var/log/btmp", "var/log/wtmp")
 
 EPHEMERAL = {"systemd": "nofail", "upstart": "nobootwait"}
@@ -66,7 +68,24 @@ def find_recipe_problems(recipe: ImageRecipe) -> list[FieldProblem]:
         problems.append((("configure", "network", "gateway"), "goes with a static interface; dhcp brings its own"))
     if recipe.configure.sources.yum:
         problems.append((("configure", "sources", "yum"), "Debian and Ubuntu have apt sources"))
+    if recipe.release in DEBIAN_RELEASES:
+        problems += _find_missing_packages(recipe)
     return problems
+
+
+def _find_missing_packages(recipe: ImageRecipe) -> list[FieldProblem]:
+    """Programs that the recipe's own settings need, and that minbase does not have."""
+    installed = set(recipe.packages.install)
+    network = recipe.configure.network
+    wanted: list[tuple[str, set[str]]] = []
+    if network.manager == "ifupdown":
+        wanted.append(("network.manager: ifupdown", {"ifupdown", "ifupdown2", "ifupdown-ng"}))
+        if any(interface.method == "dhcp" for interface in network.interfaces):
+            wanted.append(("a dhcp interface with ifupdown", DHCP_CLIENTS))
+    if recipe.configure.fetch_metadata:
+        wanted.append(("fetch_metadata", {"curl", "wget", "busybox"}))
+    return [(("packages", "install"), f"{what} needs {' or '.join(sorted(names))}")
+            for what, names in wanted if not names & installed]  # fmt: skip
 
 
 def get_filesystem_profile(release: str, filesystem: str) -> FilesystemProfile:

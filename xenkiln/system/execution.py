@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xenkiln.errors import BuildError
+from xenkiln.errors import BuildError, CommandError
 from xenkiln.model.records import StepTime
 from xenkiln.system import mounts
 from xenkiln.system.commands import Runner
@@ -112,14 +114,32 @@ def _run_command(step: Run, context: Context) -> None:
         if text:
             context.tell(f"{step.why}: {text}")
 
-    context.runner.run(
-        enter_root(step.root, argv, context.guest_environment(step.env)) if step.root else argv,
-        env={} if step.root else dict(step.env),
-        input_text=step.input_text,
-        on_line=show_progress,
-        accept=step.accept,
-        proxies=False,  # what a step runs was fetched before, by a Do
-    )
+    words = enter_root(step.root, argv, context.guest_environment(step.env)) if step.root else argv
+    try:
+        context.runner.run(
+            words,
+            env={} if step.root else dict(step.env),
+            input_text=step.input_text,
+            on_line=show_progress,
+            accept=step.accept,
+            proxies=False,  # what a step runs was fetched before, by a Do
+        )
+    except CommandError as error:
+        if step.root is None:
+            raise
+        raise explain_inside(step.why, argv, error) from error
+
+
+def explain_inside(why: str, argv: list[str], error: CommandError) -> CommandError:
+    """The failure of a program inside the guest's root, without the words by which it was taken there."""
+    tail = "\n".join(error.last_lines)
+    advice = error.next_step
+    if "No such file or directory" in tail and "chroot: failed to run" in tail:
+        advice = "the image has no such program, or not the interpreter that its first line names: packages.install"
+    elif re.search(r"resolve|Name or service|Network is unreachable|Connection", tail):
+        advice = "nothing in an image is given a network: put what it fetches into packages.install or configure.files"
+    return CommandError(shlex.join(argv), f"{why}: {error.fact}", last_lines=list(error.last_lines), log=error.log,
+                        next_step=advice)  # fmt: skip
 
 
 def write_file(step: Write) -> None:
