@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import shutil
 from pathlib import Path
 
 import pytest
 from conftest import FakeToolMaker
-from debian_archive import select
+from debian_archive import Archive, select
 from mirrors import Mirror
 
+from xenkiln.errors import CommandError, HostError
 from xenkiln.installers import apt, apt_host, mmdebstrap
 from xenkiln.installers.contract import Selection
 from xenkiln.model.image import Packages
@@ -160,6 +163,64 @@ def test_credentials_of_the_host_are_used_and_kept_out_of_the_log(
     written = [path for path in context.paths.build.rglob("*") if path.is_file()]
     assert written
     assert not [path for path in written if secret.encode() in path.read_bytes()]
+
+
+INSECURE = """\
+Acquire::AllowInsecureRepositories "true";
+Acquire::AllowWeakRepositories "true";
+Acquire::AllowDowngradeToInsecureRepositories "true";
+APT::Get::AllowUnauthenticated "true";
+APT::Get::Force-Yes "true";
+"""
+
+
+@pytest.mark.parametrize("place", ["apt.conf", "apt.conf.d/99insecure"])
+def test_no_setting_of_the_host_takes_unsigned_packages(
+    place: str, host: Path, mirror: Mirror, archive: Archive, context: Context
+) -> None:
+    (host / place).write_text(INSECURE)
+    archive.publish("bookworm", signed=False)
+    with pytest.raises(CommandError, match="not signed"):
+        build(select_alpha(mirror.url), context)
+    assert mirror.count_requests("*.deb") == 0
+
+
+def test_credentials_in_the_hosts_sources_are_used_and_kept_out_of_sight(
+    host: Path, mirror: Mirror, context: Context
+) -> None:
+    place = mirror.url.removeprefix("http://")
+    (host / "sources.list").write_text(f"deb http://bob:hunter2%40x@{place}/debian bookworm main\n")
+    (host / "auth.conf").write_text("machine http://other.example login a password b\n")
+    commands: list[str] = []
+    context.runner.on_command = lambda argv: commands.append(" ".join(argv))
+    build(select(install=(), variant="essential", mirrors=()), context)
+    expected = "Basic " + base64.b64encode(b"bob:hunter2@x").decode()
+    assert mirror.credentials == [expected] * len(mirror.requests)
+    told = [path for path in context.paths.build.rglob("*") if path.is_file() and b"hunter" in path.read_bytes()]
+    assert told == [apt.state_folder(context) / "etc/auth.conf"]
+    assert told[0].stat().st_mode & 0o777 == 0o600
+    assert "other.example" in told[0].read_text()
+    assert not [line for line in commands if "hunter" in line or "bob" in line]
+
+
+def test_credentials_are_gone_with_the_source_that_had_them(host: Path, mirror: Mirror, context: Context) -> None:
+    place = mirror.url.removeprefix("http://")
+    selection = select(install=(), variant="essential", mirrors=())
+    for user in ("bob:hunter2@", ""):
+        (host / "sources.list").write_text(f"deb http://{user}{place}/debian bookworm main\n")
+        build(selection, context)
+        shutil.rmtree(context.paths.work / "packages")
+        shutil.rmtree(context.paths.cache)
+    assert 0 < len(mirror.credentials) < len(mirror.requests)
+    assert not (apt.state_folder(context) / "etc/auth.conf").exists()
+
+
+@pytest.mark.parametrize("user", ["bob:a%20b", "bob:a%0alogin", ":secret"])
+def test_credentials_that_cannot_be_kept_are_refused_unseen(user: str, tmp_path: Path) -> None:
+    with pytest.raises(HostError) as caught:
+        apt_host.take_credentials(f"http://{user}@near.example/debian", tmp_path)
+    assert "secret" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_hosts_own_apt_is_not_touched(host: Path, mirror: Mirror, context: Context) -> None:

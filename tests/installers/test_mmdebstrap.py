@@ -191,3 +191,21 @@ def test_what_lies_in_the_repository_is_not_written_through(planned: Planned, co
     with pytest.raises(BuildError, match="the same file"):
         lay_out(planned, context)
     assert victim.read_bytes() == b""
+
+
+@pytest.mark.parametrize("name", ["a blank", "a%20b", "a[b", "a#b", "a,b", 'a"b', "a\nb"])
+@pytest.mark.parametrize("variable", ["XENKILN_BUILD", "XENKILN_RECIPES"])
+def test_a_folder_that_apt_cannot_be_told_of_is_refused_early(variable: str, name: str, context: Context) -> None:
+    strange = context.paths.recipes.parent / name
+    strange.mkdir()
+    (strange / "archive.gpg").touch()
+    paths = context.paths
+    paths = replace(paths, build=strange) if variable == "XENKILN_BUILD" else replace(paths, recipes=strange)
+    (problem,) = mmdebstrap.find_problems(select("http://m.example"), paths)
+    assert problem.place == str(strange)
+    assert variable in problem.next_step
+
+
+def test_a_plain_folder_is_no_problem(context: Context) -> None:
+    paths = replace(context.paths, build=Path("/home/j\u00f6rg/x-1.0_~+/build"))
+    assert mmdebstrap.find_problems(select("http://m.example"), paths) == []

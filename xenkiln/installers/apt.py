@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from xenkiln.errors import BuildError, CommandError
-from xenkiln.installers.apt_host import find_host_mirror, write_conf
+from xenkiln.installers.apt_host import find_host_mirror, take_credentials, write_conf
 from xenkiln.installers.cache import keep_file
 from xenkiln.installers.contract import Selection
 from xenkiln.model.distributions import DEBIAN_RELEASES, DebianRelease
@@ -62,7 +62,8 @@ def list_mirrors(selection: Selection, context: Context) -> list[str]:
     """Mirrors to try, in order: the recipe's, else this host's own, else the distribution's."""
     if selection.packages.mirrors:
         return [mirror.rstrip("/") for mirror in selection.packages.mirrors]
-    return [find_host_mirror(release_of(selection).distribution, context) or release_of(selection).mirror]
+    host = find_host_mirror(release_of(selection).distribution, context)
+    return [take_credentials(host, state_folder(context)) if host else release_of(selection).mirror]
 
 
 def archive_of(mirror: str, suite: str, selection: Selection) -> str:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+from xenkiln.errors import HostError
 from xenkiln.system.execution import Context
+from xenkiln.system.files import write_finished
 
 HOST_FOLDER = Path("/etc/apt")
+CREDENTIALS = Path("etc/auth.conf")
+"""Below our state: the host's own, or that and what its sources hold."""
 OS_RELEASE = Path("/etc/os-release")
 TIMEOUT_SECONDS = 30
 """How long a mirror may be silent; while it sends, however slowly, it is waited for."""
@@ -18,7 +24,7 @@ Dir::Etc::main "{state}/main.conf";
 Dir::Etc::Parts "{host}/apt.conf.d";
 """
 LAST = """\
-{include}Dir::Etc::netrc "{host}/auth.conf";
+{include}Dir::Etc::netrc "{state}/etc/auth.conf";
 Dir::Etc::netrcparts "{host}/auth.conf.d";
 Dir::State "{state}/lib";
 Dir::State::status "{state}/status";
@@ -33,6 +39,11 @@ APT::Install-Recommends "{recommends}";
 APT::Install-Suggests "false";
 APT::Sandbox::User "root";
 pkgCacheGen::ForceEssential ",";
+Acquire::AllowInsecureRepositories "false";
+Acquire::AllowWeakRepositories "false";
+Acquire::AllowDowngradeToInsecureRepositories "false";
+APT::Get::AllowUnauthenticated "false";
+APT::Get::Force-Yes "false";
 #clear APT::Default-Release;
 #clear APT::NeverAutoRemove;
 #clear Acquire::Languages;
@@ -50,7 +61,8 @@ Acquire::https::Timeout "{timeout}";
 """
 """apt.conf(5): APT_CONFIG is read first, the parts then, the main file last; only there can hooks be cleared.
 
-ForceEssential: apt counts itself as essential, mmdebstrap's smallest variant does not."""
+ForceEssential: apt counts itself as essential, mmdebstrap's smallest variant does not. Whether unsigned
+indexes are taken is for the recipe to say (by trusted=yes in its source) and not for the host."""
 
 
 def write_conf(state: Path, arch: str, *, recommends: bool) -> Path:
@@ -61,7 +73,30 @@ def write_conf(state: Path, arch: str, *, recommends: bool) -> Path:
               "recommends": str(recommends).lower()}  # fmt: skip
     (state / "apt.conf").write_text(FIRST.format(**values), encoding="utf-8")
     (state / "main.conf").write_text(LAST.format(**values), encoding="utf-8")
+    credentials = state / CREDENTIALS
+    credentials.unlink(missing_ok=True)
+    credentials.symlink_to(HOST_FOLDER / "auth.conf")
     return state / "apt.conf"
+
+
+def take_credentials(url: str, state: Path) -> str:
+    """The address without a name and a password in it; apt finds them in a file that only root reads.
+
+    In the address they would be seen in arguments, logs and lists of sources.
+    """
+    parts = urlsplit(url)
+    if parts.username is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    words = ["machine", f"{parts.scheme}://{host}", "login", unquote(parts.username)]
+    words += ["password", unquote(parts.password)] if parts.password else []
+    if any(not word or re.search(r"\s", word) for word in words):
+        raise HostError("this host's mirror has a name or password with blanks, which auth.conf(5) cannot hold",
+                        place=str(HOST_FOLDER), next_step="name another mirror: packages.mirrors")  # fmt: skip
+    own = HOST_FOLDER / "auth.conf"
+    more = own.read_text(encoding="utf-8") if own.is_file() else ""
+    write_finished(state / CREDENTIALS, f"{' '.join(words)}\n{more}", 0o600)
+    return parts._replace(netloc=host).geturl()
 
 
 def find_host_mirror(distribution: str, context: Context) -> str | None:

@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from xenkiln.errors import XenkilnError
+from xenkiln.errors import HostError, XenkilnError
 from xenkiln.installers import apt
 from xenkiln.installers.cache import cache_file, place_file
 from xenkiln.installers.contract import Selection
@@ -25,6 +25,7 @@ from xenkiln.system.steps import Do, Run, Step
 
 RESOLVE_TOOLS = ("apt-get", "apt-cache", apt.APT_HELPER, "apt-ftparchive")
 ONLY_SHA256 = [word for name in ("MD5", "SHA1", "SHA512") for word in ("-o", f"APT::FTPArchive::{name}=false")]
+STRANGE = r"[^\w/.+~@:=-]"
 NO_SUITE = ""
 """With a suite mmdebstrap takes only packages whose Release names it; our repository has no Release."""
 EMPTY_HOST_KEYS = (
@@ -41,13 +42,25 @@ ESSENTIAL = {"essential": ("?essential",), "apt": ("?essential", "apt"),
 
 
 def find_problems(selection: Selection, paths: Paths) -> list[XenkilnError]:
-    """A keyring that is not there; with a lock none is needed, its checksums stand for the signatures."""
+    """A keyring that is not there; with a lock none is needed, its checksums stand for the signatures.
+
+    And a folder whose name a line of sources.list(5) cannot hold, or only in a form (%20) that mmdebstrap's
+    hook does not read.
+    """
+    problems: list[XenkilnError] = []
     try:
         if not paths.lock.exists():
             apt.find_keyring(selection, paths)
     except XenkilnError as error:
-        return [error]
-    return []
+        problems.append(error)
+    folders = [(paths.build, "XENKILN_BUILD")]
+    folders += [(paths.recipes, "XENKILN_RECIPES")] if selection.packages.keyring else []
+    for folder, variable in folders:
+        if strange := sorted({*re.findall(STRANGE, str(folder))}):
+            problems.append(HostError(
+                f"the folder's name holds {' '.join(map(repr, strange))}, which apt's list of sources cannot",
+                place=str(folder), next_step=f"put it elsewhere: {variable}=/another/folder"))  # fmt: skip
+    return problems
 
 
 def resolve_packages(selection: Selection, context: Context) -> PackagePlan:
