@@ -7,6 +7,7 @@ import errno
 import gzip
 import hashlib
 import lzma
+import ssl
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -256,3 +257,32 @@ def test_two_packages_never_share_a_file(base: Path, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="the same file"):
         dnf.make_repository(select([name_repository(base.as_uri())]), plan, files, tmp_path, make_context(tmp_path))
     assert [file.read_bytes() for file in files] == before
+
+
+def test_a_cache_that_cannot_be_written_is_told_as_what_it_is(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(downloads, "finish_file", refuse)
+    wanted = make_wanted(base / "alpha-1.0-1.noarch.rpm", tmp_path / "alpha")
+    with pytest.raises(HostError, match="Permission denied") as caught:
+        downloads.fetch_all([wanted], lambda done: None)
+    assert caught.value.place == str(tmp_path / "alpha")
+    assert "space" not in caught.value.next_step
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.EHOSTUNREACH, "No route to host"), ssl.SSLError(1, "unexpected eof")])
+def test_what_the_network_does_is_no_fault_of_the_disk(
+    fault: OSError, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*words: object, **options: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("urllib.request.urlopen", fail)
+    monkeypatch.setattr(downloads, "BACKOFF_SECONDS", ())
+    wanted = make_wanted(base / "alpha-1.0-1.noarch.rpm", tmp_path / "alpha")
+    (failure,) = downloads.fetch_all([wanted], lambda done: None)
+    assert str(fault.strerror) in failure.reasons[0]
+    assert not failure.gone

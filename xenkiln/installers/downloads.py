@@ -9,12 +9,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from xenkiln.errors import HostError
+from xenkiln.system.causes import explain_os_error
 from xenkiln.system.files import finish_file, partial_path
 
 BACKOFF_SECONDS = (1.0, 4.0)
@@ -80,7 +80,7 @@ def fetch_all(wanted: Sequence[Wanted], tell: Callable[[int], None]) -> list[Fai
             try:
                 done.put(fetch_file(item))
             except OSError as error:
-                done.put(error)
+                done.put(OSError(error.errno, error.strerror or str(error), error.filename or str(item.target)))
 
     # Daemons: an interrupted build ends at once, not when the slowest mirror has answered.
     for _ in range(min(WORKERS, len(wanted))):
@@ -89,8 +89,7 @@ def fetch_all(wanted: Sequence[Wanted], tell: Callable[[int], None]) -> list[Fai
     for count in range(1, len(wanted) + 1):
         result = done.get()
         if isinstance(result, OSError):
-            raise HostError(f"cannot be written: {result.strerror}", place=str(wanted[0].target.parent),
-                            next_step="free some space there, or set XENKILN_CACHE to a larger disk")  # fmt: skip
+            raise explain_os_error(result)
         if result is not None:
             failures.append(result)
         tell(count)
@@ -124,15 +123,29 @@ def fetch_file(wanted: Wanted) -> Failure | None:
 def _fetch_once(url: str, wanted: Wanted) -> None:
     partial = partial_path(wanted.target)
     digest = hashlib.new(wanted.algorithm, usedforsecurity=False)
+    size = 0
+    with partial.open("wb") as stream:
+        for data in _receive(url, wanted.size):
+            stream.write(data)
+            digest.update(data)
+            size += len(data)
+    if size != wanted.size:
+        raise UnusableAnswerError(f"{size} bytes came, {wanted.size} were promised", final=size > wanted.size)
+    if digest.hexdigest() != wanted.checksum:
+        raise UnusableAnswerError("the checksum differs from the one its index promises")
+    finish_file(wanted.target)
+
+
+def _receive(url: str, promised: int) -> Iterator[bytes]:
+    """What a mirror sends. Any error in here is the mirror's or the network's, none is of this host's disk."""
+    size = 0
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer, partial.open("wb") as stream:  # noqa: S310
-            size = 0
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
             started = time.monotonic()
             while data := answer.read1(CHUNK):
-                stream.write(data)
-                digest.update(data)
                 size += len(data)
-                _check_pace(size, wanted.size, time.monotonic() - started)
+                _check_pace(size, promised, time.monotonic() - started)
+                yield data
     except urllib.error.HTTPError as error:
         error.close()
         gone = error.code in GONE
@@ -140,13 +153,8 @@ def _fetch_once(url: str, wanted: Wanted) -> None:
     except urllib.error.URLError as error:
         missing = isinstance(error.reason, FileNotFoundError) or "No such file" in str(error.reason)
         raise UnusableAnswerError(str(error.reason), gone=missing, final=missing) from error
-    except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise UnusableAnswerError(str(error) or type(error).__name__, final=False) from error
-    if size != wanted.size:
-        raise UnusableAnswerError(f"{size} bytes came, {wanted.size} were promised", final=size > wanted.size)
-    if digest.hexdigest() != wanted.checksum:
-        raise UnusableAnswerError("the checksum differs from the one its index promises")
-    finish_file(wanted.target)
 
 
 def _check_pace(size: int, promised: int, seconds: float) -> None:
