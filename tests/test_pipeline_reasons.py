@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,11 @@ def test_a_finished_build_needs_its_password_only_to_be_built_again(
     assert "SECRET" in str(pipeline.find_problems(site.load(configure__hostname="other", **asks))[0])
     monkeypatch.setenv("SECRET", "another horse")
     assert site.list_stale(site.load(**asks)) == {"configure"}
+
+
+def test_a_disk_without_room_is_known_before(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=20 << 20))
+    fact = "20 MiB are free"
+    assert fact in "\n".join(map(str, pipeline.find_problems(site.load(packages__exclude=["nano"]))))
+    assert fact not in "\n".join(map(str, pipeline.find_problems(site.load(domain__memory_mib=300))))

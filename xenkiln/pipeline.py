@@ -23,7 +23,7 @@ from xenkiln.system.files import fixed_umask, hash_file, partial_path, remove_pa
 from xenkiln.system.layout import Paths, build_folder, recipe_folder
 from xenkiln.system.locks import claim_lock, find_lock_problem, join_claim
 from xenkiln.system.own_code import code_digest
-from xenkiln.system.preflight import find_host_problems
+from xenkiln.system.preflight import find_host_problems, find_space_problem
 from xenkiln.system.steps import Step
 
 CHAIN = ("repository", "packages", "filesystem", "bootstrap", "configure", "ramdisk", "seal", "domain")
@@ -268,10 +268,12 @@ def find_problems(loaded: LoadedImage) -> list[XenkilnError]:
         problems += found
     if "packages" in stale and (missing_keys := list_missing_keys(loaded)):
         problems.append(RecipeError(missing_keys))
+    if {"repository", "packages"} & set(stale) and (problem := find_space_problem(paths.build)):
+        problems.append(problem)
     if stale:
         problems += find_host_problems(steps)
-        problem = find_lock_problem(paths.lock_file, f"the build of {loaded.name}")
-        problems += [problem] if problem else []
+        held = find_lock_problem(paths.lock_file, f"the build of {loaded.name}")
+        problems += [held] if held else []
     return list({str(problem): problem for problem in problems}.values())
 
 

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 from xenkiln.errors import HostError, XenkilnError
 from xenkiln.system.mounts import find_loop_problem
 from xenkiln.system.steps import Step, list_tools, needs_loop, needs_root
 from xenkiln.system.tools import find_missing, missing_tools_error
+
+
+LEAST_MIB = 48
+"""Below that apt cannot even write its lists, and it has been seen to wait for ever."""
+
+
+def find_space_problem(folder: Path) -> HostError | None:
+    """A disk on which nothing can be begun; how much a build needs in all is known when its packages are."""
+    place = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free_mib = shutil.disk_usage(place).free >> 20
+    if free_mib >= LEAST_MIB:
+        return None
+    return HostError(f"{free_mib} MiB are free, and fetching packages alone takes more", place=str(place),
+                     next_step="free some space, or put the build elsewhere with XENKILN_BUILD=/another/folder")  # fmt: skip
 
 
 def find_host_problems(steps: list[Step]) -> list[XenkilnError]:
