@@ -11,7 +11,7 @@ from xenkiln.system.mounts import find_loop_problem
 from xenkiln.system.steps import Step, list_tools, needs_loop, needs_root
 from xenkiln.system.tools import find_missing, missing_tools_error
 
-
+MAKE_ROOM = "free some space, or put the build elsewhere with XENKILN_BUILD=/another/folder"
 LEAST_MIB = 48
 """Below that apt cannot even write its lists, and it has been seen to wait for ever."""
 
@@ -22,8 +22,8 @@ def find_space_problem(folder: Path) -> HostError | None:
     free_mib = shutil.disk_usage(place).free >> 20
     if free_mib >= LEAST_MIB:
         return None
-    return HostError(f"{free_mib} MiB are free, and fetching packages alone takes more", place=str(place),
-                     next_step="free some space, or put the build elsewhere with XENKILN_BUILD=/another/folder")  # fmt: skip
+    fact = f"{free_mib} MiB are free, and fetching packages alone takes more"
+    return HostError(fact, place=str(place), next_step=MAKE_ROOM)
 
 
 def find_host_problems(steps: list[Step]) -> list[XenkilnError]:
