@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,19 +37,36 @@ class Kiln:
         (self.folder / "recipes" / f"{name}.yaml").write_text(text, encoding="utf-8")
 
     def doit(self, *words: str, code: int = 0, given: str = "") -> str:
-        environment = os.environ | {
-            "XENKILN_RECIPES": str(self.folder / "recipes"), "XENKILN_BUILD": str(self.folder / "build"),
-            "XENKILN_CACHE": str(PROJECT / "build" / "cache"), "PYTHONPATH": str(PROJECT), "COLUMNS": "200",
-        }  # fmt: skip
-        done = subprocess.run([sys.executable, "-m", "doit", *words], cwd=PROJECT, env=environment, input=given,
+        done = subprocess.run([sys.executable, "-m", "doit", *words], cwd=PROJECT, env=self.environment, input=given,
                               text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)  # fmt: skip
         assert done.returncode == code, done.stdout
         assert "Traceback" not in done.stdout, done.stdout
         return done.stdout
 
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """A verb that goes on while the test looks."""
+        return subprocess.Popen([sys.executable, "-m", "doit", *words], cwd=PROJECT, env=self.environment,
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                text=True)  # fmt: skip
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {
+            "XENKILN_RECIPES": str(self.folder / "recipes"), "XENKILN_BUILD": str(self.folder / "build"),
+            "XENKILN_CACHE": str(PROJECT / "build" / "cache"), "PYTHONPATH": str(PROJECT), "COLUMNS": "200",
+        }  # fmt: skip
+
     @property
     def images(self) -> Path:
         return self.folder / "build" / "images"
+
+
+def wait_until_free(folder: Path) -> None:
+    """The end of a namespace comes a moment after that of its process."""
+    deadline = time.monotonic() + 15
+    while left := list_left(folder):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.01)
 
 
 def list_left(folder: Path) -> list[str]:
@@ -74,12 +92,27 @@ def kiln(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kiln]:
 def test_verify_builds_again_elsewhere_and_finds_the_same_bytes(kiln: Kiln) -> None:
     before = (kiln.images / "tiny" / "SHA256SUMS").stat()
     said = kiln.doit("verify:tiny")
-    assert "the same, byte for byte, built again on" in said
-    assert "umask 077" in said
-    assert "clock +40d" in said
+    assert "the same, byte for byte, built again on another filesystem (" in said
+    for what in ("clock (+40d)", "locale (tr_TR.UTF-8)", "time zone (Pacific/Chatham)", "umask (077)", "PATH",
+                 "host name"):  # fmt: skip
+        assert what in said
     after = (kiln.images / "tiny" / "SHA256SUMS").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    assert not list((kiln.folder / "build" / "verify").glob("*.fs"))
+    assert [path.name for path in (kiln.folder / "build" / "verify").iterdir()] == ["tiny.lock"]
+
+
+def test_verify_reads_the_image_and_not_only_its_checksums(kiln: Kiln) -> None:
+    """A byte that turned on the disk: size and time are as the record says, and it counts as built."""
+    image = kiln.images / "tiny" / "vmlinuz"
+    stat, whole = image.stat(), image.read_bytes()
+    with image.open("r+b") as stream:
+        stream.write(bytes([whole[0] ^ 1]))
+    os.utime(image, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    said = kiln.doit("verify:tiny", code=1)
+    assert "not what SHA256SUMS says: vmlinuz" in said
+    assert "doit build:tiny" in said
+    image.write_bytes(whole)
+    os.utime(image, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 def test_verify_names_the_file_that_differs(kiln: Kiln) -> None:
@@ -109,6 +142,44 @@ def test_what_a_shell_changes_is_thrown_away(kiln: Kiln) -> None:
     assert (kiln.images / "tiny" / "root.img").stat().st_mtime_ns == digest
     assert "tiny: up to date" in kiln.doit("build:tiny")
     assert not list((kiln.folder / "build" / "work" / "tiny").glob("shell-*"))
+
+
+def test_sweep_leaves_a_running_shell_alone_and_takes_a_killed_ones_folder(kiln: Kiln) -> None:
+    work = kiln.folder / "build" / "work" / "tiny"
+    with kiln.start("shell:tiny") as shell:
+        assert shell.stdin is not None
+        assert shell.stdout is not None
+        shell.stdin.write("echo ready\n")
+        shell.stdin.flush()
+        while "ready" not in shell.stdout.readline():
+            assert shell.poll() is None
+        (folder,) = (path for path in work.glob("shell-*") if path.is_dir())
+        said = kiln.doit("sweep", "--remove")
+        assert f"passed over, it is in use: {folder}" in said
+        assert "nothing is left over" in said
+        assert "loop device" not in said
+        assert folder.exists()
+        shell.kill()
+    wait_until_free(kiln.folder)
+    assert f"removed a shell's folder: {folder}" in kiln.doit("sweep", "--remove")
+    assert not list(work.glob("shell-*"))
+
+
+def test_sweep_leaves_a_running_verify_alone_and_takes_what_a_killed_one_left(kiln: Kiln) -> None:
+    place = kiln.folder / "build" / "verify"
+    with kiln.start("verify:tiny") as verify:
+        while not list((kiln.images / "tiny" / "logs").glob("verify.log")) or not (place / "tiny.fs").exists():
+            assert verify.poll() is None
+            time.sleep(0.01)
+        said = kiln.doit("sweep", "--remove")
+        assert f"passed over, it is in use: {place / 'tiny'}" in said
+        assert "removed" not in said
+        verify.kill()
+    wait_until_free(kiln.folder)
+    said = kiln.doit("sweep", "--remove")
+    assert f"removed an unfinished verification: {place / 'tiny.fs'}" in said
+    assert [path.name for path in place.iterdir()] == ["tiny.lock"]
+    assert "nothing is left over" in kiln.doit("sweep")
 
 
 def test_a_lock_pins_what_is_built_and_says_when_it_is_gone(kiln: Kiln) -> None:
