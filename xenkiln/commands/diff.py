@@ -9,7 +9,7 @@ from xenkiln import pipeline
 from xenkiln.artifacts.comparison import Comparison, compare_images, compare_packages
 from xenkiln.errors import BuildError
 from xenkiln.model.loader import LoadedImage
-from xenkiln.system.commands import Runner
+from xenkiln.system.commands import Runner, make_printable
 from xenkiln.system.layout import build_folder
 
 LONGEST = 48
@@ -33,9 +33,10 @@ def run(left: LoadedImage, right: LoadedImage) -> None:
 
 def print_comparison(what: str, found: Comparison, names: tuple[str, str]) -> None:
     """One table: each path or package, what is different, and both sides."""
-    console = Console(soft_wrap=False)
+    # A file's name is text, whatever it looks like.
+    console = Console(soft_wrap=False, markup=False, emoji=False, highlight=False)
     if found.layout:
-        console.print(f"all files are alike; the images differ at {found.layout}", markup=False)
+        console.print(f"all files are alike; the images differ at {found.layout}")
     if not (found.added or found.removed or found.changed):
         return
     table = Table(title=f"{what} that differ", title_justify="left")
@@ -46,8 +47,8 @@ def print_comparison(what: str, found: Comparison, names: tuple[str, str]) -> No
     rows += [(change.name, what, _shorten(mine), _shorten(yours)) for change in found.changed
              for what, mine, yours in change.fields]  # fmt: skip
     for row in sorted(rows):
-        table.add_row(*row)
-    console.print(table, markup=False)
+        table.add_row(*map(make_printable, row))
+    console.print(table)
 
 
 def _shorten(text: str) -> str:
@@ -61,6 +62,6 @@ def describe(found: Comparison, limit: int = 20) -> list[str]:
     lines += [f"{change.name}: " + ", ".join(f"{what} {_shorten(one)} / {_shorten(two)}" for what, one, two in
               change.fields) for change in found.changed]  # fmt: skip
     lines += [found.layout] if found.layout else []
-    return [*lines[:limit], *([f"and {len(lines) - limit} more"] if len(lines) > limit else [])]
+    return [*map(make_printable, lines[:limit]), *([f"and {len(lines) - limit} more"] if len(lines) > limit else [])]
 
 

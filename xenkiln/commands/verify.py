@@ -1,4 +1,9 @@
-"""verify:NAME: build a second time under other conditions and compare every byte."""
+"""verify:NAME: build a second time under other conditions and compare every byte.
+
+What the second build finds otherwise: folder, filesystem type, time of day, locale, time zone, umask, PATH,
+host name, user name. The other time is what programs are told; the times that the kernel itself gives to
+files are today's in both builds.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from xenkiln import pipeline
+from xenkiln.artifacts.checksums import gnupg_home, read_checksums
 from xenkiln.artifacts.comparison import compare_images
 from xenkiln.commands.diff import describe
 from xenkiln.errors import BuildError
@@ -17,7 +23,7 @@ from xenkiln.model.loader import LoadedImage
 from xenkiln.model.lock import dump_lock
 from xenkiln.stages import packages
 from xenkiln.system.commands import Runner
-from xenkiln.system.files import remove_path
+from xenkiln.system.files import hash_file, remove_path
 from xenkiln.system.layout import PROJECT, Paths, build_folder
 from xenkiln.system.locks import hold_lock
 from xenkiln.system.mounts import mount_image, mount_plain
@@ -29,6 +35,7 @@ FILESYSTEMS = {"xfs": ("mkfs.xfs", "-q"), "btrfs": ("mkfs.btrfs", "-q"), "ext4":
 SECOND_BYTES = 16 << 30
 CLOCK_OFFSET = "+40d"
 OTHER_WORLD = {"LANG": "tr_TR.UTF-8", "LC_ALL": "tr_TR.UTF-8", "TZ": "Pacific/Chatham", "USER": "somebody"}
+UMASK, HOST_NAME = "077", "elsewhere"
 FAKETIME = {"NO_FAKE_STAT": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
 """faketime(1): files keep their dates and time limits their length; only the time of day is another."""
 FAKETIME_LIBRARY = "lib/*/faketime/libfaketime.so.1"
@@ -41,27 +48,36 @@ def run(loaded: LoadedImage) -> None:
     with (
         hold_lock(build_folder() / "verify" / f"{loaded.name}.lock", f"the verification of {loaded.name}"),
         show_progress(f"verify:{loaded.name}") as tell,
-        _other_filesystem(first, place) as (folder, filesystem),
     ):
-        recipes = _copy_recipe(loaded, first, folder)
-        conditions = f"{filesystem}, clock {CLOCK_OFFSET if set_clock() else 'as it is'}, umask 077"
-        tell(f"build again ({conditions})")
-        second = Paths(loaded.name, folder / "build", recipes)
-        _build_again(loaded.name, first, second, tell)
-        tell("compare")
-        count = _compare(first, second, folder / "compare")
-    print(f"{loaded.name}: {count} files are the same, byte for byte, built again on {conditions}")
+        tell("take the checksums of what is there")
+        digests = hash_images(first.images)
+        remove_path(place)
+        with _other_filesystem(first, place) as (folder, filesystem):
+            conditions = describe_conditions(filesystem)
+            tell(f"build again: {conditions}")
+            second = Paths(loaded.name, folder / "build", _copy_recipe(loaded, first, folder))
+            _build_again(loaded, first, second, tell)
+            tell("compare")
+            compare_builds(first, digests, second, folder / "compare")
+    print(f"{loaded.name}: {len(digests)} files are the same, byte for byte, built again on another {conditions}")
+
+
+def describe_conditions(filesystem: str) -> str:
+    """What is not as it was the first time, in words."""
+    words = [f"filesystem ({filesystem})", *([f"clock ({CLOCK_OFFSET})"] if set_clock() else []),
+             f"locale ({OTHER_WORLD['LANG']})", f"time zone ({OTHER_WORLD['TZ']})", f"umask ({UMASK})"]  # fmt: skip
+    return ", ".join([*words, "PATH, host name and folder"])
 
 
 @contextmanager
 def _other_filesystem(first: Paths, place: Path) -> Iterator[tuple[Path, str]]:
     """An empty folder on a filesystem of another type than the build folder's; its name."""
     runner = Runner()
-    image, folder = place.with_suffix(".fs"), place / "elsewhere"
+    image, folder = place.with_name(f"{place.name}.fs"), place / "elsewhere"
     remove_path(image)
     folder.mkdir(parents=True, exist_ok=True)
     own = runner.read(["stat", "-f", "-c", "%T", str(first.build)]).strip()
-    kind = next((name for name, argv in FILESYSTEMS.items() if find_tool(argv[0]) and not own.startswith(name[:4])), "")
+    kind = next((name for name, argv in FILESYSTEMS.items() if find_tool(argv[0]) and not own.startswith(name[:3])), "")
     try:
         if kind:
             with image.open("wb") as stream:
@@ -74,6 +90,9 @@ def _other_filesystem(first: Paths, place: Path) -> Iterator[tuple[Path, str]]:
                 yield folder, "tmpfs"
     finally:
         remove_path(image)
+        # Only an empty folder is left; anything else would mean that something is still mounted.
+        folder.rmdir()
+        place.rmdir()
 
 
 def _copy_recipe(loaded: LoadedImage, first: Paths, folder: Path) -> Path:
@@ -85,21 +104,26 @@ def _copy_recipe(loaded: LoadedImage, first: Paths, folder: Path) -> Path:
     return recipes
 
 
-def _build_again(name: str, first: Paths, second: Paths, tell: object) -> None:
+def _build_again(loaded: LoadedImage, first: Paths, second: Paths, tell: object) -> None:
+    empty = second.build / "programs"
+    empty.mkdir(parents=True)
     environment = {
         **OTHER_WORLD,
         "XENKILN_BUILD": str(second.build),
         "XENKILN_RECIPES": str(second.recipes),
         "XENKILN_CACHE": str(first.cache),
-        "HOME": str(second.build / "home"),
+        "PATH": f"{empty}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "HOME": str(Path.home()),  # where ~ in a recipe leads
+        "GNUPGHOME": gnupg_home(),
         "PYTHONHASHSEED": "17",
     }
-    for variable in ("PATH", "PYTHONPATH"):
-        environment |= {variable: os.environ[variable]} if variable in os.environ else {}
-    words = [sys.executable, "-m", "doit", "-f", str(PROJECT / "dodo.py"), f"build:{name}"]
+    for variable in ("PYTHONPATH", loaded.recipe.configure.root_password.environment):
+        environment |= {variable: os.environ[variable]} if variable and variable in os.environ else {}
+    words = [sys.executable, "-m", "doit", "-f", str(PROJECT / "dodo.py"), f"build:{loaded.name}"]
     runner = Runner(first.log("verify"), environment | set_clock())
     first.log("verify").write_text("")
-    runner.run(["sh", "-c", 'umask 077; exec "$@"', "sh", *words], on_line=tell)  # type: ignore[arg-type]
+    script = f'umask {UMASK}; hostname {HOST_NAME}; exec "$@"'
+    runner.run(["unshare", "--uts", "sh", "-e", "-c", script, "sh", *words], on_line=tell)  # type: ignore[arg-type]
 
 
 def set_clock() -> dict[str, str]:
@@ -112,12 +136,22 @@ def set_clock() -> dict[str, str]:
     return FAKETIME | {"LD_PRELOAD": str(library), "FAKETIME": CLOCK_OFFSET} if library else {}
 
 
-def _compare(first: Paths, second: Paths, scratch: Path) -> int:
-    """How many files are the same; BuildError when one is not."""
-    ours, theirs = (_read_sums(paths.images / "SHA256SUMS") for paths in (first, second))
+def hash_images(images: Path) -> dict[str, str]:
+    """File name -> SHA-256 of its bytes, of all that SHA256SUMS lists; BuildError where it says otherwise."""
+    promised = read_checksums(images / "SHA256SUMS")
+    found = {name: hash_file(images / name) if (images / name).is_file() else "" for name in promised}
+    if damaged := sorted(name for name in promised if found[name] != promised[name]):
+        raise BuildError(f"not what SHA256SUMS says: {', '.join(damaged)}", place=str(images),
+                         next_step=f"remove the damaged files and run doit build:{images.name}")  # fmt: skip
+    return found
+
+
+def compare_builds(first: Paths, ours: dict[str, str], second: Paths, scratch: Path) -> None:
+    """Raise BuildError naming what differs between the files of two builds; `ours` are those of the first."""
+    theirs = hash_images(second.images)
     different = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
     if not different:
-        return len(ours)
+        return
     lines = [f"differs: {name}" for name in different]
     if "root.img" in different:
         found = compare_images(first.images / "root.img", second.images / "root.img", scratch, Runner())
@@ -125,8 +159,3 @@ def _compare(first: Paths, second: Paths, scratch: Path) -> int:
     raise BuildError(f"{first.name} is not the same the second time:\n  " + "\n  ".join(lines),
                      next_step="a file that differs comes from a script or a package that notes time, host or chance;"
                      " remove it in configure.scripts, or report it")  # fmt: skip
-
-
-def _read_sums(path: Path) -> dict[str, str]:
-    pairs = (line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines())
-    return {name.lstrip("*"): digest for digest, name in pairs}
