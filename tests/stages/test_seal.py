@@ -77,8 +77,8 @@ def test_what_the_recipe_names_is_kept(debian: LoadedImage) -> None:
 def test_files_of_an_earlier_recipe_are_removed_and_no_others(tmp_path: Path) -> None:
     paths = make_paths(tmp_path)
     images, outside = paths.images, tmp_path / "outside.img"
-    old = ("root.img", "vmlinuz", "data.img", "swap.img", "disk.img", "disk.qcow2", "SHA256SUMS.asc", "notes.txt", "my.img")
-    for name in old:
+    for name in ("root.img", "vmlinuz", "data.img", "swap.img", "disk.img", "disk.qcow2", "SHA256SUMS.asc",
+                 "notes.txt", "my.img"):  # fmt: skip
         (images / name).write_text(name)
     outside.write_text("precious")
     listed = dict.fromkeys(("root.img", "vmlinuz", "data.img", "disk.img", f"../../{outside.name}"), "0" * 64)

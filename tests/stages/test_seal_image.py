@@ -160,7 +160,8 @@ def test_what_the_recipe_put_there_is_in_the_image(tmp_path: Path) -> None:
     """Whatever the family's patterns match: a log of the recipe's own, a home, a mount point."""
 
     def configure(root: Path) -> None:
-        for name in ("var/log/journal/app/keep", "var/log/journal/litter", "etc/foo-", "etc/bar-", "var/tmp/anna/.profile"):
+        for name in ("var/log/journal/app/keep", "var/log/journal/litter", "etc/foo-", "etc/bar-",
+                     "var/tmp/anna/.profile"):  # fmt: skip
             write(root / name, "content")
         (root / "run/data").mkdir(parents=True)
 
