@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from xenkiln.installers import dnf
 from xenkiln.installers.contract import Selection
 from xenkiln.model.packages import PackagePlan
 from xenkiln.system.execution import Context, run_steps
+from xenkiln.system.mounts import mount_overlay
 from xenkiln.system.steps import Do, Release
 
 pytestmark = pytest.mark.root
@@ -188,6 +190,28 @@ def test_the_host_configuration_stays_out(base: Path, tmp_path: Path, monkeypatc
     assert context.runner.log is not None
     assert "hostile" not in context.runner.log.read_text()
     assert not list(tmp_path.rglob("caller/*rpmdb*"))
+
+
+def test_what_this_host_sets_for_rpm_does_not_reach_the_image(tmp_path: Path) -> None:
+    files = {"/usr/share/doc/alpha/README": "read me\n", "/usr/share/locale/nl/LC_MESSAGES/alpha.mo": "hallo\n",
+             "/etc/alpha": "a\n"}  # fmt: skip
+    source = name_repository(make_repository(tmp_path / "repo", [Rpm("alpha", files)], {}).as_uri())
+    hostile = tmp_path / "hostile"
+    (hostile / "rpm").mkdir(parents=True)
+    (hostile / "rpm/macros").write_text("%_excludedocs 1\n%_install_langs de\n")
+    (hostile / "rpm/macros.more").write_text("%_minimize_writes 1\n")
+    databases = []
+    for lower in ([hostile, Path("/etc")], []):
+        context = make_context(tmp_path / f"{len(lower)}")
+        with ExitStack() as stack:
+            if lower:  # seen by this process alone: the host's own /etc is not written to
+                stack.enter_context(mount_overlay(context.runner, lower, None, Path("/etc")))
+                stack.callback(context.run, ["umount", "/etc/rpm"], accept=(0, 1, 32))
+                assert context.read(["rpm", "-E", "%_excludedocs"]) == "1\n"
+            install(select([source], install=("alpha",)), context)
+        assert {path: (context.paths.root / path[1:]).read_text() for path in files} == files
+        databases.append(read_database(context, "/var/lib/rpm"))
+    assert databases[0] == databases[1]
 
 
 def read_database(context: Context, folder: str) -> bytes:

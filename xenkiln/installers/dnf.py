@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 from xenkiln.errors import XenkilnError
 from xenkiln.installers.cache import link_files
 from xenkiln.installers.contract import Selection
-from xenkiln.installers.rpm_database import HOST_DBPATH, MACROS, adopt_database, read_identities
+from xenkiln.installers.rpm_database import HOST_DBPATH, MACROS, adopt_database, hide_settings, read_identities
 from xenkiln.installers.rpm_fetching import fetch_packages
 from xenkiln.installers.rpm_resolving import resolve_packages
 from xenkiln.installers.traces import remove_in_root
@@ -99,6 +99,7 @@ def make_bootstrap_steps(selection: Selection, repository: Path, root: Path) -> 
         Write(home / ".rpmmacros", MACROS),
         Write(conf, render_conf(planned, [source], gpgcheck=False)),
         Mount("guest", root),
+        Do("hide what this host has set for rpm", hide_settings, ("mount",)),
         Do("make /var/lock/rpm", partial(_make_lock_folder, root, repository), ("rpm",)),
         install("install the groups", "groupinstall", *_list_groups(selection)),
     ]

@@ -12,7 +12,7 @@ from xenkiln.errors import BuildError, CommandError
 from xenkiln.installers.rpm_metadata import Identity, join_version
 from xenkiln.system.execution import Context
 from xenkiln.system.files import remove_path, resolve_in_root
-from xenkiln.system.mounts import bind_folder
+from xenkiln.system.mounts import bind_folder, enter_namespace
 
 HOST_DBPATH = "/var/lib/rpm"
 """Where this host's rpm is told to write; upstream's default, and that of every release before Fedora 36."""
@@ -27,6 +27,8 @@ MACROS = f"""\
 """
 """~/.rpmmacros of the package manager's own home: rpm(8) reads it last, so that it outweighs the host's."""
 
+_SETTINGS, _RC_FILE = Path("/etc/rpm"), Path("/etc/rpmrc")
+
 _QUERY = ("-qa", "--qf", "%{NAME} %{EPOCH} %{VERSION} %{RELEASE} %{ARCH}\\n")
 _LEFTOVERS = ("__db.*", "*-shm", "*-wal", ".rpm.lock", ".dbenv.lock")
 _PACKAGES = "/mnt"
@@ -36,6 +38,19 @@ _PACKAGES = "/mnt"
 def has_own_rpm(root: Path) -> bool:
     """Whether the guest brings an rpm of its own."""
     return any(resolve_in_root(root, path).is_file() for path in ("/usr/bin/rpm", "/bin/rpm"))
+
+
+def hide_settings(context: Context) -> None:
+    """Let this process and its children see nothing that this host's administrator has set for rpm.
+
+    rpm has the names of its files built in; one %_excludedocs in /etc/rpm would change every image. The
+    mounts are in our own namespace and end with it.
+    """
+    enter_namespace()
+    if _SETTINGS.is_dir() and any(_SETTINGS.iterdir()):
+        context.run(["mount", "-t", "tmpfs", "-o", "ro,mode=0755", "tmpfs", _SETTINGS])
+    if _RC_FILE.is_file():
+        context.run(["mount", "--bind", "/dev/null", _RC_FILE])
 
 
 def read_identities(root: Path, context: Context) -> list[Identity]:
