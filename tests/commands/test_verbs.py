@@ -98,7 +98,7 @@ def test_verify_builds_again_elsewhere_and_finds_the_same_bytes(kiln: Kiln) -> N
         assert what in said
     after = (kiln.images / "tiny" / "SHA256SUMS").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    assert [path.name for path in (kiln.folder / "build" / "verify").iterdir()] == ["tiny.lock"]
+    assert not [path for path in (kiln.folder / "build" / "verify").iterdir() if path.suffix != ".lock"]
 
 
 def test_verify_reads_the_image_and_not_only_its_checksums(kiln: Kiln) -> None:
@@ -178,7 +178,7 @@ def test_sweep_leaves_a_running_verify_alone_and_takes_what_a_killed_one_left(ki
     wait_until_free(kiln.folder)
     said = kiln.doit("sweep", "--remove")
     assert f"removed an unfinished verification: {place / 'tiny.fs'}" in said
-    assert [path.name for path in place.iterdir()] == ["tiny.lock"]
+    assert not [path for path in place.iterdir() if path.suffix != ".lock"]
     assert "nothing is left over" in kiln.doit("sweep")
 
 
@@ -187,6 +187,10 @@ def test_a_lock_pins_what_is_built_and_says_when_it_is_gone(kiln: Kiln) -> None:
     sums = (kiln.images / "other" / "SHA256SUMS").read_text()
     assert "commit it beside the recipe" in kiln.doit("lock:other")
     assert "as locked" in kiln.doit("build:other")
+    whole = lock.read_text()
+    lock.write_text("<<<<<<< torn: [")
+    kiln.doit("lock:other")
+    assert lock.read_text() == whole
     assert (kiln.images / "other" / "SHA256SUMS").read_text() == sums
     lines = lock.read_text().splitlines()
     planned = [json.loads(line.removeprefix("  - ")) for line in lines if line.startswith("  - ")]

@@ -100,6 +100,7 @@ def test_a_plan_shows_every_command_and_file(tmp_path: Path) -> None:
     lines = [line for step in filesystem.make_steps(INPUTS, paths) for line in show_step(step)]
     commands = [line.split()[1] for line in lines if line.startswith("$ ")]
     assert commands == ["truncate", "mke2fs", "fallocate", "truncate", "mkswap", "truncate", "mke2fs", "fallocate"]
+    assert "# set all times in data.img (debugfs -w) (runs debugfs)" in lines
     assert [line for line in lines if line.startswith("> ")] == [
         f"> {path}" for path in filesystem.list_outputs(INPUTS, paths)
     ]

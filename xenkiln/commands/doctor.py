@@ -37,7 +37,7 @@ def run() -> None:
     """Print the table; HostError when something that every build needs is missing."""
     findings = [*_find_tools(), _find_root(), *_find_kernel_features(), _find_space(), _find_vsyscall(),
                 *_find_keyrings()]  # fmt: skip
-    table = Table(title=f"{platform.node()}: {platform.freedesktop_os_release().get('PRETTY_NAME', 'Linux')}, "
+    table = Table(title=f"{platform.node()}: {_name_system()}, "
                   f"kernel {platform.release()}, {os.cpu_count()} cores", title_justify="left")  # fmt: skip
     for heading in ("what", "", "detail"):
         table.add_column(heading)
@@ -49,6 +49,13 @@ def run() -> None:
     if bad:
         raise HostError("this host cannot build images yet: it lacks " + ", ".join(item.what for item in bad),
                         next_step=bad[0].detail)  # fmt: skip
+
+
+def _name_system() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"  # os-release(5) is not everywhere
 
 
 def _find_tools() -> Iterator[Finding]:

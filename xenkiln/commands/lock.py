@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from xenkiln import pipeline
-from xenkiln.errors import BuildError
+from xenkiln.errors import BuildError, RecipeError
 from xenkiln.installers.contract import load_installer
 from xenkiln.model.loader import LoadedImage
 from xenkiln.model.lock import dump_lock, parse_lock
@@ -26,7 +28,7 @@ def run(loaded: LoadedImage) -> None:
     if "repository" in pipeline.slices(loaded) and not pipeline.is_current("repository", loaded):
         with show_progress(f"repository:{loaded.name}") as tell:
             pipeline.run_stage("repository", loaded, tell)
-    before = parse_lock(paths.lock) if paths.lock.exists() else PackagePlan(0, ())
+    before = _read_earlier(paths.lock)
     with show_progress(f"lock:{loaded.name}") as tell, hold_lock(paths.cache / "lock", "the package cache", wait=True):
         plan = installer.resolve_packages(selection, pipeline.make_context("lock", paths, tell))
     if not plan.packages:
@@ -34,6 +36,14 @@ def run(loaded: LoadedImage) -> None:
     write_finished(paths.lock, dump_lock(plan, loaded.name))
     _report(before, plan)
     print(f"{paths.lock.name}: {len(plan.packages)} packages; commit it beside the recipe")
+
+
+def _read_earlier(path: Path) -> PackagePlan:
+    """The lock that is to be replaced; one that cannot be read, after a merge say, is as good as none."""
+    try:
+        return parse_lock(path) if path.exists() else PackagePlan(0, ())
+    except RecipeError:
+        return PackagePlan(0, ())
 
 
 def _report(before: PackagePlan, after: PackagePlan) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from xenkiln.artifacts.checksums import hash_files
@@ -95,8 +96,6 @@ def make_steps(inputs: Inputs, paths: Paths) -> list[Step]:
         require_room(inputs, int(context.values["installed_mib"]), paths.build)
 
     def finish_volumes(context: Context) -> None:
-        for volume in inputs.extra:
-            normalise_volume(partial_path(paths.images / f"{volume.name}.img"), context)
         for path in [layer, *disks]:
             require_sparse(partial_path(path))
         digests = hash_files(map(partial_path, disks))
@@ -111,8 +110,11 @@ def make_steps(inputs: Inputs, paths: Paths) -> list[Step]:
     if inputs.swap_mib:
         steps += make_swap_steps(inputs.name, inputs.swap_mib, partial_path(paths.images / "swap.img"))
     for volume in inputs.extra:
-        steps += make_volume_steps(volume, partial_path(paths.images / f"{volume.name}.img"))
-    steps.append(Do("set all times, take checksums", finish_volumes, ("debugfs",) if inputs.extra else ()))
+        image = partial_path(paths.images / f"{volume.name}.img")
+        steps += make_volume_steps(volume, image)
+        steps.append(Do(f"set all times in {volume.name}.img (debugfs -w)", partial(normalise_volume, image),
+                        ("debugfs",)))  # fmt: skip
+    steps.append(Do("take checksums", finish_volumes))
     return [*steps, *(Finish(path) for path in [layer, *disks])]
 
 
