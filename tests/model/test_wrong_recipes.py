@@ -112,3 +112,33 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
         f"x.yaml:10: configure.files[1].source: {leads_out}",
         "x.yaml:11: configure.files[2].source: there is no file loop in the recipe's folder",
     ]
+
+
+@pytest.mark.usefixtures("fixed_modules")
+@pytest.mark.parametrize("device", ["xvda", "xvdp15", "sdp", "sda1", "sda15", "hda", "hdd63", "hda10", "hdb60"])
+def test_devices_that_xen_has_numbers_for_are_taken(device: str, tmp_path: Path) -> None:
+    path = tmp_path / "good.yaml"
+    path.write_text(GOOD.replace("size_mib: 64", f"size_mib: 64, device: {device}"), encoding="utf-8")
+    assert load_image(path).recipe.disks.root.device == device
+
+
+@pytest.mark.usefixtures("fixed_modules")
+@pytest.mark.parametrize(("interfaces", "gateway"), [
+    ("{name: eth0, method: static, address: 192.0.2.6/31, gateway: 192.0.2.7}", "192.0.2.7"),
+    ("{name: eth0, method: static, address: 192.0.2.7/24}, {name: eth1}", "203.0.113.1"),
+    ("{name: eth0}", "203.0.113.1"),
+])  # fmt: skip
+def test_networks_that_can_be_are_taken(interfaces: str, gateway: str, tmp_path: Path) -> None:
+    path = tmp_path / "good.yaml"
+    network = f"hostname: guest, network: {{interfaces: [{interfaces}], gateway: {gateway}}}"
+    path.write_text(GOOD.replace("hostname: guest", network), encoding="utf-8")
+    assert load_image(path).recipe.configure.network.gateway == gateway
+
+
+@pytest.mark.usefixtures("fixed_modules")
+@pytest.mark.parametrize(("shape", "size_mib"), [("vhd", 2088959), ("disk", 2097150)])
+def test_the_largest_disk_of_a_shape_is_taken(shape: str, size_mib: int, tmp_path: Path) -> None:
+    path = tmp_path / "good.yaml"
+    text = GOOD.replace("size_mib: 64", f"size_mib: {size_mib}")
+    path.write_text(f"{text}kernel: {{in_image: true}}\nshapes: [{shape}]\n", encoding="utf-8")
+    assert load_image(path).recipe.disks.root.size_mib == size_mib

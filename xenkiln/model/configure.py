@@ -19,10 +19,12 @@ from xenkiln.model.fields import (
     PlainPath,
     PublicKey,
     RecipePath,
+    RepositoryName,
     Section,
     Url,
     UserName,
     Word,
+    check_gateway,
     check_guest_path,
     match_shape,
     require_unique,
@@ -51,9 +53,13 @@ class Interface(Section):
 
     @model_validator(mode="after")
     def check_method(self) -> Interface:
-        """A static interface has an address, a dhcp one has none."""
+        """A static interface has an address and a gateway in its network, a dhcp one has neither."""
         if (self.method == "static") != (self.address is not None):
             raise ValueError("method: static goes with an address, and dhcp without one")
+        if self.gateway and self.address:
+            check_gateway(self.gateway, [self.address])
+        elif self.gateway:
+            raise ValueError("a gateway goes with method: static; dhcp brings its own")
         return self
 
 
@@ -67,8 +73,12 @@ class Network(Section):
 
     @model_validator(mode="after")
     def check_names(self) -> Network:
-        """An interface is set up once."""
+        """An interface is set up once, and the gateway is behind one of them."""
         require_unique((interface.name for interface in self.interfaces), "name")
+        static = [interface.address for interface in self.interfaces if interface.address]
+        # A network that dhcp will tell of may hold any gateway.
+        if self.gateway and len(static) == len(self.interfaces):
+            check_gateway(self.gateway, static)
         return self
 
 
@@ -173,7 +183,7 @@ class Mount(Section):
 class GuestRepository(Section):
     """A package source as the guest itself will use it, written to its yum.repos.d."""
 
-    name: Name
+    name: RepositoryName
     title: Line
     baseurl: Url
     gpgcheck: bool = True

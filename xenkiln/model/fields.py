@@ -65,9 +65,12 @@ def check_address(value: str) -> str:
     from ipaddress import ip_address  # only recipes with fixed addresses pay for this import
 
     try:
-        return str(ip_address(value))
+        address = ip_address(value)
     except ValueError:
         raise ValueError("must be an IP address, such as 10.0.2.1") from None
+    if address.is_unspecified or address.is_multicast or str(address) == "255.255.255.255":
+        raise ValueError(f"{address} is not the address of one machine")
+    return str(address)
 
 
 def check_interface_address(value: str) -> str:
@@ -77,9 +80,38 @@ def check_interface_address(value: str) -> str:
     try:
         if "/" not in value:
             raise ValueError
-        return IPv4Interface(value).with_prefixlen
+        interface = IPv4Interface(value)
     except ValueError:
         raise ValueError("must be an address with its network's length, such as 10.0.2.50/24") from None
+    address, network = interface.ip, interface.network
+    if address.is_multicast or address.is_reserved or address.is_loopback or int(address) >> 24 == 0:
+        raise ValueError(f"{address} is not an address that a machine can have in a network")
+    if network.prefixlen == 0:
+        raise ValueError("a network of length 0 is the whole Internet: give its real length, such as /24")
+    # RFC 3021: a network of two has neither.
+    if network.prefixlen < 31 and address in (network.network_address, network.broadcast_address):
+        which = "network itself" if address == network.network_address else "network's broadcast address"
+        raise ValueError(f"{address} is the {which}, not one machine in {network}")
+    return interface.with_prefixlen
+
+
+def check_gateway(gateway: str, addresses: Iterable[str]) -> None:
+    """Refuse a gateway that a machine with these addresses could not reach, or that is the machine itself."""
+    from ipaddress import IPv4Interface, ip_address
+
+    found = [IPv4Interface(address) for address in addresses]
+    networks = " or ".join(str(interface.network) for interface in found)
+    if not any(ip_address(gateway) in interface.network for interface in found):
+        raise ValueError(f"gateway: {gateway} is not in the network {networks}")
+    if any(ip_address(gateway) == interface.ip for interface in found):
+        raise ValueError(f"gateway: {gateway} is the interface's own address")
+
+
+def check_repository_name(value: str) -> str:
+    """Refuse the one section of yum.conf(5) that is no repository."""
+    if value == "main":
+        raise ValueError("dnf and yum keep the name 'main' for their own settings: take another one")
+    return value
 
 
 def find_repeated(values: Iterable[object]) -> list[str]:
@@ -115,6 +147,8 @@ Name = Annotated[
     ),
 ]
 """A recipe's, disk's or repository's name."""
+
+RepositoryName = Annotated[Name, AfterValidator(check_repository_name)]
 
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 Hostname = Annotated[
@@ -161,8 +195,14 @@ Address = Annotated[str, AfterValidator(check_address)]
 InterfaceAddress = Annotated[str, AfterValidator(check_interface_address)]
 
 Device = Annotated[
-    str, match_shape(r"^(sd|hd|xvd)[a-p][0-9]{0,2}$", "a guest's disk without /dev/, such as xvda1 or sda1")
+    str,
+    match_shape(
+        r"^((xvd|sd)[a-p]([1-9]|1[0-5])?|hd[a-d]([1-9]|[1-5][0-9]|6[0-3])?)$",
+        "a guest's disk without /dev/, such as xvda1 or sda1: xvda..xvdp and sda..sdp with partitions 1..15,"
+        " hda..hdd with 1..63",
+    ),
 ]
+"""What the simple numbers of xen-vbd-interface(7) hold; guests differ about the others."""
 
 Mode = Annotated[str, match_shape(r"^[0-7]{3,4}$", 'a file mode in octal, in quotes: "0644"')]
 

@@ -17,6 +17,7 @@ from xenkiln.model.fields import (
     PackageName,
     PlainPath,
     RecipePath,
+    RepositoryName,
     Section,
     SizeMib,
     Url,
@@ -26,6 +27,10 @@ from xenkiln.model.fields import (
 )
 
 Filesystem = Literal["ext2", "ext3", "ext4"]
+
+LARGEST_MIB = {"disk": 2 * 1024 * 1024 - 2, "qcow2": 2 * 1024 * 1024 - 2, "vhd": 2040 * 1024 - 1}
+"""Of the root filesystem: a partition table counts to 2^32 - 1 sectors, the VHD format to 2040 GiB, and the
+first MiB is the partition table's."""
 
 
 class RootDisk(Section):
@@ -70,6 +75,10 @@ class Disks(Section):
         devices = [self.root.device, *(disk.device for disk in self.extra)]
         devices += [self.swap.device] if self.swap else []
         require_unique(devices, "device")
+        for device in devices:
+            whole = device.rstrip("0123456789")
+            if whole != device and whole in devices:
+                raise ValueError(f"{device} is a partition of {whole}, which is another disk here")
         require_unique((disk.mount for disk in self.extra), "mount point")
         names = [disk.name for disk in self.extra]
         if len(set(names)) != len(names) or {"root", "swap", "disk"} & set(names):
@@ -83,7 +92,7 @@ class Repository(Section):
     `made_here: true` stands for the repository that the task `repository:NAME` makes on this host.
     """
 
-    name: Name
+    name: RepositoryName
     title: Line
     baseurls: tuple[Url, ...] = ()
     made_here: bool = False
@@ -199,4 +208,13 @@ class ImageRecipe(Section):
         needs += ["domain.boot: pygrub"] if self.domain.boot == "pygrub" else []
         if needs and not self.kernel.in_image:
             raise ValueError(f"{' and '.join(needs)} need kernel.in_image: true, to have something to boot")
+        return self
+
+    @model_validator(mode="after")
+    def check_sizes(self) -> ImageRecipe:
+        """A disk of its own has a limit that a bare filesystem does not have."""
+        for shape in self.shapes:
+            if self.disks.root.size_mib > LARGEST_MIB[shape]:
+                raise ValueError(f"shapes: {shape} holds a root disk of {LARGEST_MIB[shape]} MiB at most,"
+                                 f" disks.root.size_mib is {self.disks.root.size_mib}")  # fmt: skip
         return self
