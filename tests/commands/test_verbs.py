@@ -16,7 +16,7 @@ import pytest
 from xenkiln.system.layout import PROJECT
 
 TINY = (PROJECT / "recipes" / "images" / "tiny.yaml").read_text(encoding="utf-8")
-ONE_FILE_MORE = "\n  files: [{path: /etc/more, content: more}]\n"
+ONE_FILE_MORE = "\n  files: [{path: /etc/more, content: more}, {path: /var/log/app/keep, content: kept}]\n"
 STAMP = """
   scripts:
     - content: |
@@ -126,6 +126,7 @@ def test_verify_names_the_file_that_differs(kiln: Kiln) -> None:
 def test_diff_shows_what_one_image_has_more(kiln: Kiln) -> None:
     said = kiln.doit("diff:tiny:other")
     assert "/etc/more" in said
+    assert "/var/log/app/keep" in said
     assert "/etc/passwd" not in said
     assert "packages that differ" not in said
 
