@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,6 +114,29 @@ def test_no_database_of_this_host_is_written_to(name: str, tmp_path: Path) -> No
     tidy_database(folder)
     assert host.read_bytes() == before
     assert not (folder / name).is_symlink()
+
+
+@pytest.mark.root
+def test_the_empty_host_keys_are_made_inside_the_guest(victim: Path, tmp_path: Path) -> None:
+    root = build_root(tmp_path / "root")
+    link(root, "etc/ssh", victim)
+    (root / victim.relative_to("/")).mkdir(parents=True)
+    before = look(victim)
+    subprocess.run(["sh", "-c", mmdebstrap.EMPTY_HOST_KEYS, "exec", root], check=True)
+    assert look(victim) == before
+    made = sorted(path.name for path in (root / victim.relative_to("/")).iterdir())
+    assert made == ["ssh_host_ecdsa_key", "ssh_host_ed25519_key", "ssh_host_rsa_key"]
+
+
+def build_root(root: Path) -> Path:
+    """A guest with busybox for all of its programs."""
+    (root / "bin").mkdir(parents=True)
+    busybox = shutil.which("busybox")
+    assert busybox, "apt-get install busybox-static"
+    shutil.copy2(busybox, root / "bin/busybox")
+    for name in ("sh", "mkdir", "touch"):
+        (root / "bin" / name).symlink_to("busybox")
+    return root
 
 
 def list_joins(tree: ast.AST) -> Iterator[str]:

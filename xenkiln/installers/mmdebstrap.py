@@ -29,10 +29,13 @@ STRANGE = r"[^\w/.+~@:=-]"
 NO_SUITE = ""
 """With a suite mmdebstrap takes only packages whose Release names it; our repository has no Release."""
 EMPTY_HOST_KEYS = (
-    'mkdir -p "$1/etc/ssh" && cd "$1/etc/ssh"'
-    " && touch ssh_host_rsa_key ssh_host_ecdsa_key ssh_host_ed25519_key"
+    'chroot "$1" sh -c "mkdir -p /etc/ssh && cd /etc/ssh'
+    ' && touch ssh_host_rsa_key ssh_host_ecdsa_key ssh_host_ed25519_key"'
 )
-"""An image carries no host keys, so none are made only to be removed: sshd's package makes those that are missing."""
+"""An image carries no host keys, so none are made only to be removed: sshd's package makes those that are missing.
+
+By the guest's own programs: a package may have made /etc/ssh a link.
+"""
 HOOKS = "/usr/share/mmdebstrap/hooks/file-mirror-automount"
 
 ESSENTIAL = {"essential": ("?essential",), "apt": ("?essential", "apt"),
