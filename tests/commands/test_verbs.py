@@ -202,6 +202,11 @@ def test_a_lock_pins_what_is_built_and_says_when_it_is_gone(kiln: Kiln) -> None:
     said = kiln.doit("build:other", code=1)
     assert planned[0]["name"] in said
     assert "doit lock:other" in said
+    lock.write_text(whole)
+    kiln.write("other", (kiln.folder / "recipes" / "other.yaml").read_text().replace("groups: [", "groups: [more, "))
+    said = kiln.doit("build:other", code=1)
+    assert "asks for other packages than when it was locked" in said
+    assert "doit lock:other" in said
     lock.unlink()
 
 

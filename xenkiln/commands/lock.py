@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from xenkiln import pipeline
@@ -33,7 +34,7 @@ def run(loaded: LoadedImage) -> None:
         plan = installer.resolve_packages(selection, pipeline.make_context("lock", paths, tell))
     if not plan.packages:
         raise BuildError("the recipe resolves to no packages at all", place=loaded.file)
-    write_finished(paths.lock, dump_lock(plan, loaded.name))
+    write_finished(paths.lock, dump_lock(replace(plan, request=packages.digest_request(selection)), loaded.name))
     _report(before, plan)
     print(f"{paths.lock.name}: {len(plan.packages)} packages; commit it beside the recipe")
 

@@ -32,7 +32,7 @@ def dump_lock(plan: PackagePlan, name: str) -> str:
     """A plan as a lock file: YAML, one package a line, so that a diff shows what moved."""
     date = datetime.fromtimestamp(plan.epoch, UTC).isoformat()
     lines = [f"# Exact packages of {name}; all timestamps are clamped to {date}. Made by: doit lock:{name}",
-             f"version: {VERSION}", f"epoch: {plan.epoch}", "packages:"]  # fmt: skip
+             f"version: {VERSION}", f"epoch: {plan.epoch}", f'request: "{plan.request}"', "packages:"]  # fmt: skip
     lines += [f"  - {json.dumps(asdict(package), sort_keys=True, ensure_ascii=False)}" for package in plan.packages]
     return "\n".join(lines) + "\n"
 
@@ -46,7 +46,8 @@ def parse_lock(path: Path) -> PackagePlan:
 
 
 def _as_data(plan: PackagePlan) -> dict[str, object]:
-    return {"version": VERSION, "epoch": plan.epoch, "packages": [asdict(package) for package in plan.packages]}
+    packages = [asdict(package) for package in plan.packages]
+    return {"version": VERSION, "epoch": plan.epoch, "request": plan.request, "packages": packages}
 
 
 def _from_data(data: object, place: str) -> PackagePlan:
@@ -59,7 +60,7 @@ def _from_data(data: object, place: str) -> PackagePlan:
         epoch = int(data["epoch"])
         if not 0 <= epoch <= LAST_SECOND:
             raise ValueError(f"epoch: {epoch} is not in 0..{LAST_SECOND}")
-        return PackagePlan(epoch, packages)
+        return PackagePlan(epoch, packages, str(data.get("request", "")))
     except (KeyError, TypeError, ValueError) as error:
         raise RecipeError([Problem(place, 0, "", f"not a package lock: {error}")]) from error
 

@@ -31,10 +31,14 @@ class Package:
 
 @dataclass(frozen=True)
 class PackagePlan:
-    """Every package of an image, sorted, and the date that its timestamps are clamped to (seconds, UTC)."""
+    """Every package of an image, sorted, and the date that its timestamps are clamped to (seconds, UTC).
+
+    request: the digest of what the recipe asked for, "" where it is not known.
+    """
 
     epoch: int
     packages: tuple[Package, ...]
+    request: str = ""
 
     @property
     def identity(self) -> str:

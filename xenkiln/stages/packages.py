@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -46,10 +49,27 @@ def find_problems(inputs: Selection, paths: Paths) -> list[XenkilnError]:
     problems = load_installer(inputs.installer).find_problems(inputs, paths)
     if paths.lock.exists():
         try:
-            parse_lock(paths.lock)
+            problems += find_lock_problems(parse_lock(paths.lock), inputs, paths)
         except XenkilnError as error:
             problems.append(error)
     return problems
+
+
+def find_lock_problems(lock: PackagePlan, inputs: Selection, paths: Paths) -> list[XenkilnError]:
+    """A recipe that asks for something else than when it was locked; a lock made by hand may not say."""
+    if lock.request in ("", digest_request(inputs)):
+        return []
+    return [BuildError("the recipe asks for other packages than when it was locked", place=str(paths.lock),
+                       next_step=f"doit lock:{paths.name}; or put the packages section back as it was")]  # fmt: skip
+
+
+def digest_request(selection: Selection) -> str:
+    """SHA-256 over what decides which packages are meant; from which mirror they come does not."""
+    packages = selection.packages
+    asked = [selection.family, selection.release, selection.arch, packages.suites, packages.components,
+             packages.variant, packages.groups, packages.install, packages.exclude, packages.weak_dependencies,
+             [repository.name for repository in packages.repositories if repository.enabled]]  # fmt: skip
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
 def check_date(plan: PackagePlan) -> None:
@@ -77,7 +97,7 @@ def make_steps(inputs: Selection, paths: Paths) -> list[Step]:
     def prepare(context: Context) -> None:
         locked = parse_lock(paths.lock) if paths.lock.exists() else None
         with hold_lock(paths.cache / "lock", "the package cache", wait=True):
-            plan = locked or installer.resolve_packages(inputs, context)
+            plan = locked or replace(installer.resolve_packages(inputs, context), request=digest_request(inputs))
             if not plan.packages:
                 raise BuildError("the recipe resolves to no packages at all", place=paths.name)
             check_date(plan)
