@@ -65,7 +65,8 @@ def task_lock() -> Iterator[Task]:
 def task_verify() -> Iterator[Task]:
     """build again in another folder, filesystem, clock, locale and umask, and compare every byte
 
-    Builds the image first where it is not up to date. On a difference it names the files that differ.
+    Builds the image first where it is not up to date. The second build also has another time zone, PATH and host
+    name. On a difference it names the files that differ.
     """
     return tasks.make_command_tasks("verify", tasks.doc_of(task_verify), after_build=True)
 

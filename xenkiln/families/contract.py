@@ -30,10 +30,7 @@ class FilesystemProfile:
 
 @dataclass(frozen=True)
 class Guest:
-    """The slice of a recipe that configuring reads; `recipes` is the folder its files are found in.
-
-    password_hash is filled in when the steps are made, from the recipe's hash, file or environment.
-    """
+    """What a recipe says of the guest itself: the slice that families read. root_device as /dev/xvda1."""
 
     family: str
     release: str
@@ -43,6 +40,12 @@ class Guest:
     configure: Configure
     console: str
     root_device: str
+
+
+def describe_guest(recipe: ImageRecipe) -> Guest:
+    """The guest of a recipe."""
+    return Guest(recipe.family, recipe.release, recipe.arch, recipe.disks, recipe.kernel, recipe.configure,
+                 recipe.configure.console, f"/dev/{recipe.disks.root.device}")  # fmt: skip
 
 
 class Family(Protocol):

@@ -15,7 +15,7 @@ from xenkiln.configuration.steps import (
     make_script_steps,
 )
 from xenkiln.errors import HostError, XenkilnError
-from xenkiln.families.contract import Guest, load_family
+from xenkiln.families.contract import Guest, describe_guest, load_family
 from xenkiln.kernels.install import list_kernel_files, make_module_steps
 from xenkiln.model.encoding import UNKNOWN
 from xenkiln.model.loader import LoadedImage
@@ -44,9 +44,7 @@ class Inputs:
 def slice_recipe(loaded: LoadedImage) -> Inputs:
     """The guest to be, from the recipe."""
     recipe = loaded.recipe
-    root_device = f"/dev/{recipe.disks.root.device}"
-    guest = Guest(recipe.family, recipe.release, recipe.arch, recipe.disks, recipe.kernel, recipe.configure,
-                  recipe.configure.console, root_device)  # fmt: skip
+    guest = describe_guest(recipe)
     try:
         password_hash = resolve_password(recipe.configure.root_password, loaded.name)
     except XenkilnError:

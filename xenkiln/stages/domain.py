@@ -8,7 +8,7 @@ from typing import get_args
 
 from xenkiln.domains.placement import HostFile, list_kinds, place_boot_files, place_disks
 from xenkiln.errors import BuildError, RecipeError, XenkilnError
-from xenkiln.families.contract import Guest, load_family
+from xenkiln.families.contract import describe_guest, load_family
 from xenkiln.model.domain import Domain, Vif
 from xenkiln.model.domain_check import Kind, check_config
 from xenkiln.model.domain_config import quote_text
@@ -38,12 +38,10 @@ class Inputs:
 def slice_recipe(loaded: LoadedImage) -> Inputs:
     """The domain section, and of the others just what ends up in the configuration."""
     recipe = loaded.recipe
-    root_device = f"/dev/{recipe.disks.root.device}"
-    guest = Guest(recipe.family, recipe.release, recipe.arch, recipe.disks, recipe.kernel, recipe.configure,
-                  recipe.configure.console, root_device)  # fmt: skip
+    guest = describe_guest(recipe)
     arguments = load_family(recipe.family).get_kernel_arguments(guest, recipe.domain)
     group = recipe.deploy.volume_group if recipe.deploy else None
-    return Inputs(loaded.name, recipe.domain, root_device,
+    return Inputs(loaded.name, recipe.domain, guest.root_device,
                   place_disks(loaded.name, recipe.disks, recipe.domain, group), arguments)  # fmt: skip
 
 

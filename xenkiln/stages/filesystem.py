@@ -19,6 +19,7 @@ from xenkiln.model.loader import LoadedImage
 from xenkiln.system.execution import Context
 from xenkiln.system.files import allocated_bytes, partial_path
 from xenkiln.system.layout import Paths
+from xenkiln.system.preflight import MAKE_ROOM
 from xenkiln.system.steps import Do, Finish, Run, Step
 
 SUMMARY = "make the sparse root filesystem, swap and extra disks"
@@ -141,7 +142,7 @@ def require_room(inputs: Inputs, installed_mib: int, folder: Path) -> None:
     if free_mib < needed_mib:
         raise HostError(
             f"{free_mib} MiB are free and building {inputs.name} takes about {needed_mib}", place=str(folder),
-            next_step="free some space, or put the build elsewhere with XENKILN_BUILD=/another/folder",
+            next_step=MAKE_ROOM,
         )  # fmt: skip
 
 
