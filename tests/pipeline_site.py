@@ -50,10 +50,11 @@ def pretend_built(loaded: LoadedImage) -> None:
         for path in outputs:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"made by {name}")
-        key = pipeline.compute_key(name, inputs, paths)
-        assert key
+        parts = pipeline.list_parts(name, inputs, paths)
+        assert parts
+        key = pipeline.combine_parts(name, parts)
         record = Record(name, loaded.name, key, f"identity of {name}", 1.0, files=pipeline.stat_files(outputs),
-                        parts=pipeline.list_parts(name, inputs, paths) or {})  # fmt: skip
+                        parts=parts)  # fmt: skip
         write_finished(paths.record(name), dump_record(record))
 
 

@@ -123,12 +123,6 @@ def list_parts(name: str, inputs: Any, paths: Paths) -> dict[str, str] | None:
     return parts
 
 
-def compute_key(name: str, inputs: Any, paths: Paths) -> str | None:
-    """SHA-256 over all that the stage reads; None while an earlier stage has no record."""
-    parts = list_parts(name, inputs, paths)
-    return None if parts is None else combine_parts(name, parts)
-
-
 def combine_parts(name: str, parts: dict[str, str]) -> str:
     """The key of a stage that reads these parts."""
     return hashlib.sha256(json.dumps([name, parts], sort_keys=True).encode()).hexdigest()
