@@ -12,9 +12,15 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """Take SIGINT as from a terminal: a shell starts what runs in its background with it ignored."""
+    """Let the programs that tests start take signals as from a terminal.
+
+    A shell starts what runs in its background with SIGINT ignored, nohup anything with SIGHUP ignored, and
+    children inherit that. A handler of our own they do not inherit, and we still bear the hanging up.
+    """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
