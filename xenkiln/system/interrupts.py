@@ -13,6 +13,7 @@ from types import FrameType, TracebackType
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ENDING_SECONDS = 30
+AGAIN_SECONDS = 0.01
 
 
 class _Ending:
@@ -26,6 +27,7 @@ class _Ending:
         """Be the handler of this very process."""
         self.process = os.getpid()
         self.has_begun = False
+        self.number = 0
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self.process:
@@ -34,9 +36,25 @@ class _Ending:
         # Once: a terminal and doit itself both send signals to workers, which are unmounting by then.
         if not self.has_begun:
             self.has_begun = True
+            self.number = number
             # Whatever swallows the exception or waits for ever: the kernel unmounts what a dead process had.
             signal.alarm(ENDING_SECONDS)
             raise KeyboardInterrupt(signal.Signals(number).name)
+
+    def take_swallowed(self, lost: sys.UnraisableHookArgs) -> None:
+        """Be sys.unraisablehook: what is raised in a destructor or beside a fork goes no further, so try again."""
+        if not isinstance(lost.exc_value, KeyboardInterrupt) or os.getpid() != self.process:
+            sys.__unraisablehook__(lost)
+            return
+        # A moment later, when that code has been left.
+        signal.signal(signal.SIGALRM, self.strike_again)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+
+    def strike_again(self, _number: int, frame: FrameType | None) -> None:
+        """Be the first signal once more."""
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        self.has_begun = False
+        self(self.number, frame)
 
 
 def stop_on_signals() -> None:
@@ -49,6 +67,7 @@ def stop_on_signals() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
     sys.excepthook = _say_interrupted
+    sys.unraisablehook = handler.take_swallowed
 
 
 def forget_signals() -> None:
