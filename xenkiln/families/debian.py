@@ -8,9 +8,11 @@ from pathlib import Path
 
 from xenkiln.errors import BuildError
 from xenkiln.families.contract import FieldProblem, FilesystemProfile, Guest
+from xenkiln.families.device_nodes import make_node_steps
 from xenkiln.families.filesystems import ext_profile
 from xenkiln.families.first_boot import FirstBootTask, list_tasks
 from xenkiln.families.fstab import make_mount_points, render_fstab
+from xenkiln.families.thread_storage import make_tls_steps
 from xenkiln.model.configure import Interface, Network
 from xenkiln.model.distributions import DEBIAN_RELEASES
 from xenkiln.model.domain import Domain
@@ -113,6 +115,9 @@ def make_configure_steps(guest: Guest, root: Path) -> Sequence[Step]:
         *_make_network_steps(guest, init, root),
         *_make_console_steps(guest, init, root),
         *_make_task_steps(list_tasks(guest, ssh_keys=True), init, root),
+        # Their udev and devtmpfs make what they need.
+        *make_node_steps(guest.configure.device_nodes or (), root),
+        *make_tls_steps(guest.configure, root),
     ]
     if guest.configure.load_modules:
         path = "/etc/modules-load.d/xenkiln.conf" if init == "systemd" else "/etc/modules"

@@ -14,6 +14,7 @@ from xenkiln.families.fstab import Row, render_fstab
 from xenkiln.families.redhat_network import make_network_files
 from xenkiln.families.redhat_releases import RedhatRelease, describe_unknown, find_release, get_release
 from xenkiln.families.redhat_services import make_console_steps, make_module_steps, make_task_steps
+from xenkiln.families.thread_storage import make_tls_steps
 from xenkiln.families.timezones import make_zone_check
 from xenkiln.model.domain import Domain
 from xenkiln.model.image import ImageRecipe
@@ -48,8 +49,6 @@ PSEUDO: tuple[Row, ...] = (
     ("none", "/sys", "sysfs", "defaults", 0, 0),
 )
 """As the article "Creating a CentOS Xen virtual machine image" has them; systemd mounts these by itself."""
-
-DISABLE_TLS = "if [ -d /lib/tls ]; then mv /lib/tls /lib/tls.disabled; fi"
 
 
 def find_recipe_problems(recipe: ImageRecipe) -> list[FieldProblem]:
@@ -129,9 +128,8 @@ def make_configure_steps(guest: Guest, root: Path) -> Sequence[Step]:
         *make_module_steps(guest, release, root),
         *_make_source_steps(guest, root),
         *make_task_steps(guest, release, root),
+        *make_tls_steps(configure, root),
     ]
-    if configure.disable_tls:
-        steps.append(Run("disable TLS: mv /lib/tls /lib/tls.disabled", ("/bin/sh", "-c", DISABLE_TLS), root=root))
     return [*steps, *_make_timezone_steps(guest, release, root)]
 
 
