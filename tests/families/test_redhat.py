@@ -84,6 +84,7 @@ GROWING_EXT2 = {"size_mib": 512, "filesystem": "ext2", "grow": True}
         ("6", {"disks__root": GROWING_EXT2}, ("disks", "root", "grow"), "ext2"),
         ("5.2", {"ramdisk__maker": "dracut"}, ("ramdisk", "maker"), "mkinitrd"),
         ("9", {"ramdisk__maker": "mkinitrd"}, ("ramdisk", "maker"), "dracut"),
+        ("6", {"ramdisk": {"maker": "dracut", "preload": ("loop",)}}, ("ramdisk", "preload"), "before others"),
         ("5.2", {"configure__console": "hvc0"}, ("configure", "console"), "xvc0"),
         ("7", {"configure__console": "xvc0"}, ("configure", "console"), "hvc0"),
         ("7", {"packages__suites": ("bookworm",)}, ("packages", "suites"), "Debian"),

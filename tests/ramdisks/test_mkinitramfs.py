@@ -28,6 +28,12 @@ def test_the_front_ends_and_the_filesystem_come_unasked_and_once() -> None:
     )
 
 
+def test_what_is_to_be_loaded_first_is_listed_first() -> None:
+    ramdisk = Ramdisk(maker="mkinitramfs", modules=("dm-mod",), preload=("loop", "xen-netfront"))
+    steps = mkinitramfs.make_ramdisk_steps(ramdisk, "ext4", ROOT, "/tmp/out.img")
+    assert written(steps, "/modules") == "loop\nxen-netfront\nxen-blkfront\ndm-mod\next4\n"
+
+
 def test_our_settings_come_last() -> None:
     steps = make_steps(filesystem="ext3")
     assert any(str(step.path).endswith("/conf.d/zz-xenkiln") for step in steps if isinstance(step, Write))

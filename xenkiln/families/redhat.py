@@ -50,6 +50,9 @@ PSEUDO: tuple[Row, ...] = (
 )
 """As the article "Creating a CentOS Xen virtual machine image" has them; systemd mounts these by itself."""
 
+NO_PRELOADING = 6
+"""The release whose dracut has no --force-drivers in any update; that of release 7 got it with 7.6."""
+
 
 def find_recipe_problems(recipe: ImageRecipe) -> list[FieldProblem]:
     """An unknown release, what that release never had, and settings that only Debian's family has."""
@@ -92,6 +95,8 @@ def _list_misfits(recipe: ImageRecipe, release: RedhatRelease) -> Iterator[Field
         yield ("disks", "root", "grow"), "ext2 cannot grow while it is mounted: take ext3 or ext4"
     if recipe.ramdisk.maker != release.ramdisk_maker:
         yield ("ramdisk", "maker"), f"release {release.major} has {release.ramdisk_maker}"
+    if recipe.ramdisk.preload and release.major == NO_PRELOADING:
+        yield ("ramdisk", "preload"), "dracut of release 6 cannot load modules before others: leave this out"
     console = recipe.configure.console
     if console in ("xvc0", "hvc0") and console != release.xen_console and recipe.kernel.source != "files":
         yield ("configure", "console"), f"the Xen console of release {release.major} is {release.xen_console}"

@@ -15,9 +15,10 @@ SCRIPT = PROJECT / "scripts" / "guest" / "run-dracut"
 
 def make_ramdisk_steps(ramdisk: Ramdisk, filesystem: str, root: Path, output: str) -> list[Step]:
     """One run, with the front-ends and the root's filesystem; the script picks the options its dracut knows."""
-    drivers = dict.fromkeys([*ramdisk.preload, *FRONT_ENDS, *ramdisk.modules, filesystem])
+    drivers = dict.fromkeys([*FRONT_ENDS, *ramdisk.modules, filesystem])
+    first = " ".join(dict.fromkeys(ramdisk.preload))
     return [
-        Run("make the ramdisk with dracut", ("/bin/sh", "-s", "--", output, Value("kernel_version"), *drivers),
+        Run("make the ramdisk with dracut", ("/bin/sh", "-s", "--", output, Value("kernel_version"), first, *drivers),
             root=root, input_text=SCRIPT.read_text(encoding="utf-8")),
         make_repack_step(root, output),
     ]  # fmt: skip

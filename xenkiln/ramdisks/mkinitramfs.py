@@ -28,7 +28,8 @@ than the default in half the time."""
 
 def make_ramdisk_steps(ramdisk: Ramdisk, filesystem: str, root: Path, output: str) -> list[Step]:
     """One run with a copy of the image's configuration and our few settings over it; the image keeps its own."""
-    modules = dict.fromkeys([*FRONT_ENDS, *ramdisk.modules, filesystem])
+    # The ramdisk loads them in this order, before anything else.
+    modules = dict.fromkeys([*ramdisk.preload, *FRONT_ENDS, *ramdisk.modules, filesystem])
     listed = "".join(f"{module}\n" for module in modules)
     return [
         Run("copy the image's own initramfs configuration",
