@@ -51,6 +51,13 @@ def find_problems(inputs: Inputs, paths: Paths) -> list[XenkilnError]:
     return install.find_kernel_problems(inputs.kernel, paths.recipes)
 
 
+def list_wanted(inputs: Inputs) -> list[str]:
+    """Modules without which the ramdisk is not the one that was asked for."""
+    ramdisk = inputs.ramdisk
+    front_ends = load_ramdisk_maker(ramdisk.maker).FRONT_ENDS
+    return [*front_ends, *ramdisk.preload, *ramdisk.modules, inputs.filesystem]
+
+
 def make_steps(inputs: Inputs, paths: Paths) -> list[Step]:
     """On a throw-away overlay over the configured tree: kernel in, ramdisk out, ramdisk looked into."""
     root, work = paths.root, paths.work
@@ -66,8 +73,7 @@ def make_steps(inputs: Inputs, paths: Paths) -> list[Step]:
         partial_path(initrd).write_bytes(resolve_in_root(root, OUTPUT).read_bytes())
 
     def inspect(context: Context) -> None:
-        wanted = [*maker.FRONT_ENDS, *inputs.ramdisk.modules, inputs.filesystem]
-        found = inspection.inspect_ramdisk(partial_path(initrd), wanted, root, context)
+        found = inspection.inspect_ramdisk(partial_path(initrd), list_wanted(inputs), root, context)
         digests = [hash_file(partial_path(path)) for path in (vmlinuz, initrd)]
         context.values |= dict(zip(("sha256_vmlinuz", "sha256_initrd"), digests, strict=True))
         context.identity = hashlib.sha256("".join(digests).encode()).hexdigest()
