@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from xenkiln.families.contract import FieldProblem, FilesystemProfile, Guest
+from xenkiln.families.debian_settings import find_debian_settings
 from xenkiln.families.device_nodes import FIRST_NODES, make_node_steps
 from xenkiln.families.filesystems import ext_profile
 from xenkiln.families.fstab import Row, render_fstab
@@ -65,9 +66,7 @@ def find_recipe_problems(recipe: ImageRecipe) -> list[FieldProblem]:
 
 def _list_foreign(recipe: ImageRecipe) -> Iterator[FieldProblem]:
     packages = recipe.packages
-    for name in ("mirrors", "suites", "keyring"):
-        if getattr(packages, name):
-            yield ("packages", name), "is for Debian and Ubuntu; rpm distributions take repositories"
+    yield from find_debian_settings(recipe)
     if not packages.repositories:
         yield ("packages", "repositories"), "an rpm distribution needs one at least"
     if not packages.groups and not packages.install:

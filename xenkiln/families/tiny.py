@@ -9,6 +9,7 @@ from pathlib import Path
 
 from xenkiln.errors import BuildError
 from xenkiln.families.contract import FieldProblem, FilesystemProfile, Guest
+from xenkiln.families.debian_settings import find_debian_settings
 from xenkiln.model.configure import DeviceNode, Interface, Network
 from xenkiln.model.domain import Domain
 from xenkiln.model.image import Disks, ImageRecipe
@@ -73,6 +74,7 @@ def _list_problems(recipe: ImageRecipe) -> Iterator[FieldProblem]:
         yield ("release",), f"tiny has no release {recipe.release}, only {', '.join(RELEASES)}"
     if recipe.arch != "x86_64":
         yield ("arch",), "tiny is made for x86_64 only"
+    yield from find_debian_settings(recipe)
     if configure.network.manager not in NETWORK_MANAGERS:
         yield ("configure", "network", "manager"), "tiny's network is set up by busybox: leave this out"
     if recipe.disks.root.grow:
