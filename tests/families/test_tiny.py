@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from repositories import make_context
 
 from xenkiln.errors import BuildError
 from xenkiln.families import tiny
@@ -15,7 +16,8 @@ from xenkiln.families.contract import Guest
 from xenkiln.model.configure import Configure, DeviceNode
 from xenkiln.model.domain import Domain
 from xenkiln.model.image import Disks, ImageRecipe, Kernel
-from xenkiln.system.steps import Step, Write
+from xenkiln.system.execution import run_steps
+from xenkiln.system.steps import Do, Step, Write
 
 ROOT = Path("/nowhere/root")
 RICH: dict[str, Any] = {
@@ -105,6 +107,14 @@ def test_a_guest_with_everything() -> None:
     assert files["/etc/modules"] == "xen-netfront\nloop\n"
     assert "\ntty1::respawn:/sbin/getty -L 38400 tty1 vt100\n" in files["/etc/inittab"]
     assert "/etc/meta-data.conf" not in files
+
+
+def test_what_fstab_mounts_has_a_folder_to_be_mounted_on(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    steps = tiny.make_configure_steps(make_guest(RICH), tmp_path / "root")
+    run_steps([step for step in steps if isinstance(step, Do) and "mount points" in step.why], make_context(tmp_path))
+    for place in ("srv/data", "mnt", "tmp"):
+        assert (tmp_path / "root" / place).is_dir()
 
 
 def test_every_file_is_written_inside_the_root() -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from xenkiln.errors import BuildError
 from xenkiln.families.contract import FieldProblem, FilesystemProfile, Guest
 from xenkiln.families.debian_settings import find_debian_settings
+from xenkiln.families.fstab import make_mount_points
 from xenkiln.model.configure import DeviceNode, Interface, Network
 from xenkiln.model.domain import Domain
-from xenkiln.model.image import Disks, ImageRecipe
+from xenkiln.model.image import ImageRecipe
 from xenkiln.system.execution import Context
 from xenkiln.system.files import remove_path, resolve_in_root
 from xenkiln.system.steps import Do, Step, Write
@@ -110,7 +111,7 @@ def make_configure_steps(guest: Guest, root: Path) -> Sequence[Step]:
         files["/etc/meta-data.conf"] = "# Read by meta-data(8), which runs at boot because this file is here.\n"
     steps: list[Step] = [Write(path, text, root=root) for path, text in files.items()]
     nodes = DEVICE_NODES if configure.device_nodes is None else configure.device_nodes
-    return [*steps, *_make_folder_steps(guest.disks, root), *_make_node_steps(nodes, root)]
+    return [*steps, *make_mount_points(guest, root), *_make_node_steps(nodes, root)]
 
 
 def get_kernel_arguments(guest: Guest, domain: Domain) -> str:
@@ -161,14 +162,6 @@ def _describe(interface: Interface, network: Network | None) -> dict[str, object
         described |= {"address": str(address.ip), "netmask": str(address.netmask)}
         described["gateway"] = interface.gateway or (network.gateway if network else None)
     return described
-
-
-def _make_folder_steps(disks: Disks, root: Path) -> list[Step]:
-    def make_folders(context: Context) -> None:
-        for disk in disks.extra:
-            resolve_in_root(root, disk.mount).mkdir(parents=True, exist_ok=True)
-
-    return [Do("make the mount points", make_folders)] if disks.extra else []
 
 
 def _make_node_steps(nodes: Sequence[DeviceNode], root: Path) -> list[Step]:
