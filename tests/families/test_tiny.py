@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 from repositories import make_context
 
-from xenkiln.errors import BuildError
 from xenkiln.families import tiny
 from xenkiln.families.contract import Guest
-from xenkiln.model.configure import Configure, DeviceNode
+from xenkiln.model.configure import Configure
 from xenkiln.model.domain import Domain
 from xenkiln.model.image import Disks, ImageRecipe, Kernel
 from xenkiln.system.execution import run_steps
@@ -172,19 +169,3 @@ def test_what_tiny_cannot_do_is_refused_with_its_place(change: str, value: objec
     assert len(problems) == 1
     assert problems[0][0][0] == change.split("__", maxsplit=1)[0]
     assert fact in problems[0][1]
-
-
-@pytest.mark.root
-def test_device_nodes_are_made_over_files_and_never_over_folders(tmp_path: Path) -> None:
-    node = DeviceNode(path="/dev/null", major=1, minor=3, mode="0666")
-    path = tmp_path / "dev/null"
-    path.parent.mkdir()
-    path.write_text("in the way")
-    tiny.make_node(path, node)
-    made = path.stat()
-    assert stat.S_ISCHR(made.st_mode)
-    assert (stat.S_IMODE(made.st_mode), made.st_rdev) == (0o666, os.makedev(1, 3))
-    path.unlink()
-    path.mkdir()
-    with pytest.raises(BuildError, match="is a folder"):
-        tiny.make_node(path, node)

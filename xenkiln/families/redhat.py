@@ -11,7 +11,7 @@ from xenkiln.families.contract import FieldProblem, FilesystemProfile, Guest
 from xenkiln.families.debian_settings import find_debian_settings
 from xenkiln.families.device_nodes import FIRST_NODES, make_node_steps
 from xenkiln.families.filesystems import ext_profile
-from xenkiln.families.fstab import Row, render_fstab
+from xenkiln.families.fstab import Row, make_mount_points, render_fstab
 from xenkiln.families.redhat_network import make_network_files
 from xenkiln.families.redhat_releases import RedhatRelease, describe_unknown, find_release, get_release
 from xenkiln.families.redhat_services import make_console_steps, make_module_steps, make_task_steps
@@ -125,7 +125,7 @@ def make_configure_steps(guest: Guest, root: Path) -> Sequence[Step]:
     nodes = (() if systemd else FIRST_NODES) if configure.device_nodes is None else configure.device_nodes
     steps: list[Step] = [
         *(Write(path, text, root=root) for path, text in files.items()),
-        Do("make the mount points", partial(_make_mount_points, guest, root)),
+        *make_mount_points(guest, root),
         Do("let SELinux report and not refuse: no file has a label", partial(_relax_selinux, root)),
         *make_node_steps(nodes, root),
         *make_console_steps(guest, release, root),
@@ -135,13 +135,6 @@ def make_configure_steps(guest: Guest, root: Path) -> Sequence[Step]:
         *make_tls_steps(configure, root),
     ]
     return [*steps, *_make_timezone_steps(guest, release, root)]
-
-
-def _make_mount_points(guest: Guest, root: Path, context: Context) -> None:
-    places = [disk.mount for disk in guest.disks.extra]
-    places += [mount.where for mount in guest.configure.mounts if mount.where != "none"]
-    for place in places:
-        resolve_in_root(root, place).mkdir(parents=True, exist_ok=True)
 
 
 def _relax_selinux(root: Path, context: Context) -> None:

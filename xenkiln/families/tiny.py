@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Interface
 from pathlib import Path
 
-from xenkiln.errors import BuildError
 from xenkiln.families.contract import FieldProblem, FilesystemProfile, Guest
 from xenkiln.families.debian_settings import find_debian_settings
+from xenkiln.families.device_nodes import FIRST_NODES, make_node_steps
 from xenkiln.families.fstab import make_mount_points
-from xenkiln.model.configure import DeviceNode, Interface, Network
+from xenkiln.model.configure import Interface, Network
 from xenkiln.model.domain import Domain
 from xenkiln.model.image import ImageRecipe
-from xenkiln.system.execution import Context
-from xenkiln.system.files import remove_path, resolve_in_root
-from xenkiln.system.steps import Do, Step, Write
+from xenkiln.system.steps import Step, Write
 from xenkiln.system.templates import render_template
 
 INSTALLER = "dnf"
@@ -50,13 +47,6 @@ FEATURES = {
 """What ext4(5) lists and every kernel since 4.4 reads; this guest's is newer."""
 
 INODE_BYTES = 256
-
-DEVICE_NODES = (
-    DeviceNode(path="/dev/console", major=5, minor=1, mode="0600"),
-    DeviceNode(path="/dev/null", major=1, minor=3, mode="0666"),
-    DeviceNode(path="/dev/zero", major=1, minor=5, mode="0666"),
-)
-"""What init needs until it has mounted a devtmpfs on /dev; numbers from Linux's devices.txt."""
 
 KERNEL_FILESYSTEMS = (
     ("devpts", "/dev/pts", "devpts", "gid=5,mode=620"),
@@ -110,8 +100,9 @@ def make_configure_steps(guest: Guest, root: Path) -> Sequence[Step]:
     if configure.fetch_metadata:
         files["/etc/meta-data.conf"] = "# Read by meta-data(8), which runs at boot because this file is here.\n"
     steps: list[Step] = [Write(path, text, root=root) for path, text in files.items()]
-    nodes = DEVICE_NODES if configure.device_nodes is None else configure.device_nodes
-    return [*steps, *make_mount_points(guest, root), *_make_node_steps(nodes, root)]
+    # What init needs until it has mounted a devtmpfs on /dev.
+    nodes = FIRST_NODES if configure.device_nodes is None else configure.device_nodes
+    return [*steps, *make_mount_points(guest, root), *make_node_steps(nodes, root)]
 
 
 def get_kernel_arguments(guest: Guest, domain: Domain) -> str:
@@ -162,22 +153,3 @@ def _describe(interface: Interface, network: Network | None) -> dict[str, object
         described |= {"address": str(address.ip), "netmask": str(address.netmask)}
         described["gateway"] = interface.gateway or (network.gateway if network else None)
     return described
-
-
-def _make_node_steps(nodes: Sequence[DeviceNode], root: Path) -> list[Step]:
-    def make_nodes(context: Context) -> None:
-        for node in nodes:
-            make_node(resolve_in_root(root, node.path), node)
-
-    return [Do("make the device nodes", make_nodes, writes=tuple(root / node.path[1:] for node in nodes))]
-
-
-def make_node(path: Path, node: DeviceNode) -> None:
-    """Make a device node in place of whatever is there but a folder."""
-    if path.is_dir():
-        raise BuildError("is a folder in the image, a device node was to be made there", place=node.path)
-    remove_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kind = 0o020000 if node.type == "character" else 0o060000  # S_IFCHR and S_IFBLK, inode(7)
-    os.mknod(path, kind | 0o600, os.makedev(node.major, node.minor))
-    path.chmod(int(node.mode, 8))
