@@ -11,7 +11,7 @@ import pytest
 from xenkiln.families import debian
 from xenkiln.families.contract import Guest
 from xenkiln.families.first_boot import GROW_ROOT, META_DATA, SSH_KEYS, FirstBootTask
-from xenkiln.model.configure import Configure, Interface, Network
+from xenkiln.model.configure import Configure, Network
 from xenkiln.model.image import ImageRecipe
 from xenkiln.model.loader import load_image
 from xenkiln.stages.configure import slice_recipe
@@ -163,21 +163,6 @@ def test_a_login_waits_on_the_console(console: str, unit: str) -> None:
     guest = replace(load_guest("debian-12"), console=console)
     runs = [step.argv for step in debian.make_configure_steps(guest, ROOT) if isinstance(step, Run)]
     assert ("systemctl", "enable", unit) in runs
-
-
-def static(name: str, gateway: str | None = None) -> Interface:
-    return Interface(name=name, method="static", address="192.0.2.10/24", gateway=gateway)
-
-
-@pytest.mark.parametrize(("interfaces", "gateways"), [
-    ((Interface(name="eth0"), static("eth1")), [None, "192.0.2.1"]),
-    ((static("eth0"), static("eth1")), ["192.0.2.1", None]),
-    ((static("eth0"), static("eth1", "192.0.2.9")), [None, "192.0.2.9"]),
-    ((Interface(name="eth0"),), [None]),
-])  # fmt: skip
-def test_there_is_one_gateway(interfaces: tuple[Interface, ...], gateways: list[str | None]) -> None:
-    network = Network(interfaces=interfaces, gateway="192.0.2.1")
-    assert [interface.gateway for interface in debian.list_interfaces(network)] == gateways
 
 
 def test_without_sources_in_the_recipe_the_guest_gets_its_distributions_own() -> None:

@@ -12,8 +12,9 @@ from xenkiln.families.device_nodes import make_node_steps
 from xenkiln.families.filesystems import ext_profile
 from xenkiln.families.first_boot import FirstBootTask, list_tasks
 from xenkiln.families.fstab import make_mount_points, render_fstab
+from xenkiln.families.gateways import find_gateway_problem, list_interfaces
 from xenkiln.families.thread_storage import make_tls_steps
-from xenkiln.model.configure import Interface, Network
+from xenkiln.model.configure import Interface
 from xenkiln.model.distributions import DEBIAN_RELEASES
 from xenkiln.model.domain import Domain
 from xenkiln.model.image import ImageRecipe
@@ -66,8 +67,7 @@ def find_recipe_problems(recipe: ImageRecipe) -> list[FieldProblem]:
         problems.append((("configure", "network", "manager"), "must be networkd or ifupdown on Debian and Ubuntu"))
     if network.manager == "networkd" and recipe.release == "lucid":
         problems.append((("configure", "network", "manager"), "must be ifupdown: Ubuntu 10.04 has no systemd"))
-    if network.gateway and not any(interface.method == "static" for interface in network.interfaces):
-        problems.append((("configure", "network", "gateway"), "goes with a static interface; dhcp brings its own"))
+    problems += find_gateway_problem(network)
     if recipe.configure.sources.yum:
         problems.append((("configure", "sources", "yum"), "Debian and Ubuntu have apt sources"))
     if recipe.release in DEBIAN_RELEASES:
@@ -163,15 +163,6 @@ def _make_network_steps(guest: Guest, init: str, root: Path) -> list[Step]:
         text = render_template("debian/networkd", {"interface": interface, "dns": dns})
         steps.append(Write(f"/etc/systemd/network/10-{interface.name}.network", text, root=root))
     return [*steps, _enable("systemd-networkd.service", root)]
-
-
-def list_interfaces(network: Network) -> list[Interface]:
-    """The interfaces; the network's gateway goes with the first static one, unless one has its own."""
-    interfaces = list(network.interfaces)
-    static = [number for number, interface in enumerate(interfaces) if interface.method == "static"]
-    if network.gateway and static and not any(interface.gateway for interface in interfaces):
-        interfaces[static[0]] = interfaces[static[0]].model_copy(update={"gateway": network.gateway})
-    return interfaces
 
 
 def _interface_values(interface: Interface) -> dict[str, object]:

@@ -10,6 +10,7 @@ from xenkiln.families.contract import FieldProblem, FilesystemProfile, Guest
 from xenkiln.families.debian_settings import find_debian_settings
 from xenkiln.families.device_nodes import FIRST_NODES, make_node_steps
 from xenkiln.families.fstab import make_mount_points
+from xenkiln.families.gateways import find_gateway_problem, list_interfaces
 from xenkiln.model.configure import Interface, Network
 from xenkiln.model.domain import Domain
 from xenkiln.model.image import ImageRecipe
@@ -68,6 +69,7 @@ def _list_problems(recipe: ImageRecipe) -> Iterator[FieldProblem]:
     yield from find_debian_settings(recipe)
     if configure.network.manager not in NETWORK_MANAGERS:
         yield ("configure", "network", "manager"), "tiny's network is set up by busybox: leave this out"
+    yield from find_gateway_problem(configure.network)
     if recipe.disks.root.grow:
         yield ("disks", "root", "grow"), "tiny has no resize2fs: give disks.root.size_mib what it will need"
     if configure.timezone not in (None, "UTC", "Etc/UTC"):
@@ -137,19 +139,13 @@ def render_modules(names: Sequence[str]) -> str:
 
 
 def render_interfaces(network: Network) -> str:
-    """interfaces(5) as busybox ifup reads it; the network's own gateway goes to the first static interface."""
-    static = [interface for interface in network.interfaces if interface.method == "static"]
-    return render_template(
-        "tiny/network.j2",
-        {"interfaces": [_describe(interface, network if interface in static[:1] else None)
-                        for interface in network.interfaces]},
-    )  # fmt: skip
+    """interfaces(5) as busybox ifup reads it; it has one way out."""
+    return render_template("tiny/network.j2", {"interfaces": list(map(_describe, list_interfaces(network)))})
 
 
-def _describe(interface: Interface, network: Network | None) -> dict[str, object]:
+def _describe(interface: Interface) -> dict[str, object]:
     described: dict[str, object] = {"name": interface.name, "method": interface.method}
     if interface.address:
         address = IPv4Interface(interface.address)
-        described |= {"address": str(address.ip), "netmask": str(address.netmask)}
-        described["gateway"] = interface.gateway or (network.gateway if network else None)
+        described |= {"address": str(address.ip), "netmask": str(address.netmask), "gateway": interface.gateway}
     return described
