@@ -159,6 +159,7 @@ def test_the_default_recipe_has_no_problems() -> None:
         ("arch", "i386", "x86_64 only"),
         ("configure__network", {"manager": "networkd"}, "busybox"),
         ("disks__root", {"size_mib": 96, "grow": True}, "no resize2fs"),
+        ("ramdisk", {"maker": "mkinitramfs"}, "must be busybox"),
         ("configure__timezone", "Europe/Amsterdam", "no time zones"),
         ("configure__disable_tls", True, "no /lib/tls"),
         ("configure__sources", {"apt": ("deb http://example.org/ x main",)}, "no package manager"),

@@ -19,6 +19,7 @@ from xenkiln.system.templates import render_template
 
 INSTALLER = "dnf"
 RELEASES = ("1",)
+RAMDISK_MAKER = "busybox"
 NETWORK_MANAGERS = (None, "busybox", "ifupdown")
 
 CLEANUP = (
@@ -72,6 +73,8 @@ def _list_problems(recipe: ImageRecipe) -> Iterator[FieldProblem]:
     yield from find_gateway_problem(configure.network)
     if recipe.disks.root.grow:
         yield ("disks", "root", "grow"), "tiny has no resize2fs: give disks.root.size_mib what it will need"
+    if recipe.ramdisk.maker != RAMDISK_MAKER:
+        yield ("ramdisk", "maker"), f"must be {RAMDISK_MAKER}: tiny has no other program for it inside"
     if configure.timezone not in (None, "UTC", "Etc/UTC"):
         yield ("configure", "timezone"), "tiny has no time zones, its clock shows UTC: leave this out"
     if configure.disable_tls:
