@@ -127,6 +127,13 @@ def test_truncated_files_are_empty_dated_and_keep_their_mode(root: Path) -> None
     assert not (root / "etc/machine-id").exists()
 
 
+def test_a_file_that_the_recipe_names_is_not_emptied(root: Path) -> None:
+    (root / "etc/id").symlink_to("passwd-")
+    truncate_matches(root, ["/var/log/*.log", "/etc/passwd-"], EPOCH, ["/var/log/dpkg.log", "/etc/id"])
+    assert (root / "var/log/dpkg.log").read_text() == "content"
+    assert (root / "etc/passwd-").read_text() == "content"
+
+
 def test_byte_code_of_the_build_goes_and_that_of_packages_stays(root: Path) -> None:
     for name, moment in (
         ("a/__pycache__/old.pyc", EPOCH),

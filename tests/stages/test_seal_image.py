@@ -172,6 +172,19 @@ def test_what_the_recipe_put_there_is_in_the_image(tmp_path: Path) -> None:
     assert not {"var/log/journal/litter", "etc/bar-"} & found
 
 
+def test_a_file_of_the_recipe_keeps_its_content(tmp_path: Path) -> None:
+    """A family empties files that are another in every guest, unless the recipe says what is in one."""
+
+    def configure(root: Path) -> None:
+        for name in ("etc/machine-id", "var/log/wtmp"):
+            write(root / name, "content")
+
+    sealed = seal_small(tmp_path, configure, kept=("/etc/machine-id",))
+    with mounted(sealed.paths.images / "root.img", tmp_path / "sealed", "ro") as root:
+        assert (root / "etc/machine-id").read_text() == "content"
+        assert (root / "var/log/wtmp").read_text() == ""
+
+
 def test_a_disk_that_is_no_longer_wanted_goes_with_the_next_image(tmp_path: Path) -> None:
     sealed = seal_small(tmp_path, shapes=("disk",))
     assert (sealed.paths.images / "disk.img").is_file()

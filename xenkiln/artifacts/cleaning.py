@@ -90,11 +90,12 @@ def _remove_unless(path: Path, places: set[Path]) -> int:
     return 1
 
 
-def truncate_matches(root: Path, patterns: Iterable[str], epoch: int) -> None:
-    """Empty the files that the patterns match; links and folders stay as they are."""
+def truncate_matches(root: Path, patterns: Iterable[str], epoch: int, kept: Iterable[str] = ()) -> None:
+    """Empty the files that the patterns match; links and folders stay as they are, and so do the guest paths `kept`."""
+    places = find_kept(root, kept)
     for pattern in patterns:
         for path in find_matches(root, pattern):
-            if path.is_file() and not path.is_symlink():
+            if path.is_file() and not path.is_symlink() and path not in places:
                 os.truncate(path, 0)
                 os.utime(path, (epoch, epoch))
 

@@ -160,7 +160,7 @@ def make_tree_steps(inputs: Inputs, paths: Paths) -> list[Step]:
     def clean(context: Context) -> None:
         removed = remove_matches(root, (*REMOVED_FROM_ALL, *family.CLEANUP), inputs.kept)
         removed += remove_byte_code(root, context.epoch, inputs.kept)
-        truncate_matches(root, family.TRUNCATE, context.epoch)
+        truncate_matches(root, family.TRUNCATE, context.epoch, inputs.kept)
         context.runner.note(f"# {removed} paths removed")
 
     steps: list[Step] = [
