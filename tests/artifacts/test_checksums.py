@@ -78,3 +78,12 @@ def test_a_missing_key_is_named_with_the_way_out(tmp_path: Path, monkeypatch: py
     assert problem is not None
     assert "no secret key nobody@example.org" in str(problem)
     assert "gpg --import" in problem.next_step
+
+
+def test_looking_for_a_key_leaves_nothing_in_a_home_without_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GNUPGHOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "no secret key nobody@example.org" in str(find_key_problem("nobody@example.org"))
+    assert list(tmp_path.iterdir()) == []

@@ -59,9 +59,18 @@ def make_signing_step(key: str, sums: Path, signature: Path) -> Run:
 
 def find_key_problem(key: str) -> HostError | None:
     """Why `key` cannot sign here, None when it can."""
+    if _has_key(key):
+        return None
+    return HostError(f"there is no secret key {key} in {gnupg_home()}", place="signing_key",
+                     next_step="import it with gpg --import, or take signing_key out of the recipe")  # fmt: skip
+
+
+def _has_key(key: str) -> bool:
+    # Asked in the name of one who has no key ring, gpg would make it.
+    if not Path(gnupg_home()).is_dir():
+        return False
     try:
         Runner(env={"GNUPGHOME": gnupg_home()}).read(["gpg", "--batch", "--list-secret-keys", "--", key])
     except (CommandError, HostError):
-        return HostError(f"there is no secret key {key} in {gnupg_home()}", place="signing_key",
-                         next_step="import it with gpg --import, or take signing_key out of the recipe")  # fmt: skip
-    return None
+        return False
+    return True
