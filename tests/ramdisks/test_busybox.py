@@ -153,6 +153,14 @@ def test_cpio_reads_the_ramdisk_back(root: Path, tmp_path: Path) -> None:
     assert {line.split()[2] for line in lines} <= {"root", "0"}
 
 
+@pytest.mark.parametrize("name", ["ext2", "ext3"])
+def test_a_driver_that_another_covers_may_be_asked_for_by_name(name: str, root: Path, tmp_path: Path) -> None:
+    steps = busybox.make_ramdisk_steps(Ramdisk(maker="busybox", modules=(name,)), name, root, "/tmp/out.img")
+    run_steps(steps, Context(Paths("img", tmp_path, tmp_path), Runner(), lambda text: None,
+                             {"kernel_version": VERSION, "epoch": "1"}))  # fmt: skip
+    assert b"kernel/fs/ext4/ext4.ko" in gzip.decompress((root / "tmp/out.img").read_bytes())
+
+
 def test_every_applet_of_the_init_script_has_a_link(root: Path) -> None:
     words = set(busybox.INIT.read_text().replace("$(", " ").split())
     used = {"awk", "cat", "cttyhack", "findfs", "insmod", "mount", "setsid", "switch_root", "usleep"}

@@ -33,7 +33,8 @@ PT_INTERP = 3  # elf(5): the segment that names the dynamic loader
 
 def make_ramdisk_steps(ramdisk: Ramdisk, filesystem: str, root: Path, output: str) -> list[Step]:
     """One step: everything is read from the image and packed on the host, so nothing depends on when and where."""
-    wanted = (*ramdisk.preload, *FRONT_ENDS, *ramdisk.modules, COVERED_BY.get(filesystem, filesystem))
+    asked = (*ramdisk.preload, *FRONT_ENDS, *ramdisk.modules, filesystem)
+    wanted = tuple(COVERED_BY.get(name, name) for name in asked)
 
     def make_ramdisk(context: Context) -> None:
         target = resolve_in_root(root, output)
