@@ -100,10 +100,20 @@ class Password(Section):
         return self
 
 
+def check_login_name(value: str) -> str:
+    """Refuse the one account that every guest has already."""
+    if value == "root":
+        raise ValueError("root is in every guest: configure.root_password and configure.ssh_keys are for it")
+    return value
+
+
+LoginName = Annotated[UserName, AfterValidator(check_login_name)]
+
+
 class User(Section):
     """A login user; uid is given so that the image is the same every time."""
 
-    name: UserName
+    name: LoginName
     uid: Annotated[int, Field(ge=500, le=59999)]
     groups: tuple[UserName, ...] = ()
     shell: PlainPath = "/bin/sh"
