@@ -136,6 +136,15 @@ class Packages(Section):
         require_unique((repository.name for repository in self.repositories), "name")
         return self
 
+    @model_validator(mode="after")
+    def check_exclude(self) -> Packages:
+        """No package is wanted and not wanted; =VERSION says only which one."""
+        wanted = {word.partition("=")[0] for word in self.install}
+        both = [word for word in self.exclude if word.partition("=")[0] in wanted]
+        if both:
+            raise ValueError(f"{', '.join(both)} cannot be in both install and exclude")
+        return self
+
 
 KernelVersion = Annotated[
     str, match_shape(r"^[A-Za-z0-9][A-Za-z0-9+~._-]*$", "a kernel's version, as uname -r prints it")
