@@ -9,6 +9,7 @@ from pathlib import Path
 from xenkiln.errors import BuildError
 from xenkiln.families.contract import FieldProblem, FilesystemProfile, Guest
 from xenkiln.families.device_nodes import make_node_steps
+from xenkiln.families.disk_names import find_foreign_names
 from xenkiln.families.filesystems import ext_profile
 from xenkiln.families.first_boot import FirstBootTask, list_tasks
 from xenkiln.families.fstab import make_mount_points, render_fstab
@@ -62,6 +63,7 @@ def find_recipe_problems(recipe: ImageRecipe) -> list[FieldProblem]:
         for name in ("repositories", "groups")
         if getattr(recipe.packages, name)
     ]
+    problems += find_foreign_names(recipe)
     network = recipe.configure.network
     if network.manager in ("ifcfg", "busybox"):
         problems.append((("configure", "network", "manager"), "must be networkd or ifupdown on Debian and Ubuntu"))

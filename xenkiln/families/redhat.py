@@ -10,6 +10,7 @@ from pathlib import Path
 from xenkiln.families.contract import FieldProblem, FilesystemProfile, Guest
 from xenkiln.families.debian_settings import find_debian_settings
 from xenkiln.families.device_nodes import FIRST_NODES, make_node_steps
+from xenkiln.families.disk_names import find_foreign_names
 from xenkiln.families.filesystems import ext_profile
 from xenkiln.families.fstab import Row, make_mount_points, render_fstab
 from xenkiln.families.redhat_network import make_network_files
@@ -51,6 +52,9 @@ PSEUDO: tuple[Row, ...] = (
 )
 """As the article "Creating a CentOS Xen virtual machine image" has them; systemd mounts these by itself."""
 
+NAMES_OF_OLD = 5
+"""The release with Xen's own kernel, 2.6.18: its xenblk calls a disk what the domain's configuration says."""
+
 NO_PRELOADING = 6
 """The release whose dracut has no --force-drivers in any update; that of release 7 got it with 7.6."""
 
@@ -90,6 +94,8 @@ def _list_misfits(recipe: ImageRecipe, release: RedhatRelease) -> Iterator[Field
     for place, filesystem in places.items():
         if filesystem not in release.filesystems:
             yield place, f"release {release.major} boots from {' or '.join(release.filesystems)} only"
+    if release.major != NAMES_OF_OLD:
+        yield from find_foreign_names(recipe)
     if recipe.disks.root.grow and recipe.disks.root.filesystem == "ext2":
         yield ("disks", "root", "grow"), "ext2 cannot grow while it is mounted: take ext3 or ext4"
     if recipe.ramdisk.maker != release.ramdisk_maker:

@@ -9,6 +9,7 @@ from pathlib import Path
 from xenkiln.families.contract import FieldProblem, FilesystemProfile, Guest
 from xenkiln.families.debian_settings import find_debian_settings
 from xenkiln.families.device_nodes import FIRST_NODES, make_node_steps
+from xenkiln.families.disk_names import find_foreign_names
 from xenkiln.families.fstab import make_mount_points
 from xenkiln.families.gateways import find_gateway_problem, list_interfaces
 from xenkiln.model.configure import Interface, Network
@@ -68,6 +69,7 @@ def _list_problems(recipe: ImageRecipe) -> Iterator[FieldProblem]:
     if recipe.arch != "x86_64":
         yield ("arch",), "tiny is made for x86_64 only"
     yield from find_debian_settings(recipe)
+    yield from find_foreign_names(recipe)
     if configure.network.manager not in NETWORK_MANAGERS:
         yield ("configure", "network", "manager"), "tiny's network is set up by busybox: leave this out"
     yield from find_gateway_problem(configure.network)
