@@ -142,3 +142,14 @@ def test_the_largest_disk_of_a_shape_is_taken(shape: str, size_mib: int, tmp_pat
     text = GOOD.replace("size_mib: 64", f"size_mib: {size_mib}")
     path.write_text(f"{text}kernel: {{in_image: true}}\nshapes: [{shape}]\n", encoding="utf-8")
     assert load_image(path).recipe.disks.root.size_mib == size_mib
+
+
+@pytest.mark.usefixtures("fixed_modules")
+@pytest.mark.parametrize("root", ["/dev/xvda1 ro", "/dev/xvda1", "/dev/xvdb3 rw", "/dev/xvdb", "LABEL=root ro",
+                                  "UUID=1 ro", "/dev/mapper/guest-root ro", "/dev/disk/by-label/sda9"])  # fmt: skip
+def test_root_devices_that_can_be_are_taken(root: str, tmp_path: Path) -> None:
+    path = tmp_path / "good.yaml"
+    extra = "{name: data, size_mib: 64, device: xvdb, mount: /data}"
+    text = GOOD.replace("{root: {size_mib: 64}}", f"{{root: {{size_mib: 64}}, extra: [{extra}]}}")
+    path.write_text(f"{text}domain: {{root: {root}}}\n", encoding="utf-8")
+    assert load_image(path).recipe.domain.root == root

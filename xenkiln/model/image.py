@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import model_validator
@@ -69,11 +70,15 @@ class Disks(Section):
     swap: SwapDisk | None = None
     extra: tuple[ExtraDisk, ...] = ()
 
+    def list_devices(self) -> list[str]:
+        """Their names inside the guest, the root's first."""
+        devices = [self.root.device, *(disk.device for disk in self.extra)]
+        return [*devices, *([self.swap.device] if self.swap else [])]
+
     @model_validator(mode="after")
     def check_devices(self) -> Disks:
         """No two disks share a device or a name."""
-        devices = [self.root.device, *(disk.device for disk in self.extra)]
-        devices += [self.swap.device] if self.swap else []
+        devices = self.list_devices()
         require_unique(devices, "device")
         for device in devices:
             whole = device.rstrip("0123456789")
@@ -217,6 +222,16 @@ class ImageRecipe(Section):
         needs += ["domain.boot: pygrub"] if self.domain.boot == "pygrub" else []
         if needs and not self.kernel.in_image:
             raise ValueError(f"{' and '.join(needs)} need kernel.in_image: true, to have something to boot")
+        return self
+
+    @model_validator(mode="after")
+    def check_root_device(self) -> ImageRecipe:
+        """A root device by its name is one of the disks, or a partition of one; LABEL= and the like can be any."""
+        named = re.match(r"/dev/((?:xvd|sd|hd)[a-z]+)([0-9]*)(?:\s|$)", self.domain.root or "")
+        devices = self.disks.list_devices()
+        if named and not {named[1], named[1] + named[2]}.intersection(devices):
+            raise ValueError(f"domain.root: /dev/{named[1]}{named[2]} is none of the disks,"
+                             f" which are {', '.join(devices)}")  # fmt: skip
         return self
 
     @model_validator(mode="after")
