@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xenkiln.errors import BuildError
+from xenkiln.kernels.formats import ELF
 from xenkiln.kernels.install import (
     find_kernel_problems,
     find_newest_kernel,
@@ -27,6 +28,7 @@ from xenkiln.system.layout import Paths
 from xenkiln.system.steps import Do
 
 PACKAGE = Kernel()
+NO_KERNEL = "is no kernel: neither a bzImage nor an ELF file, plain or packed by gzip"
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def root(tmp_path: Path) -> Path:
 
 def add_kernels(root: Path, *names: str) -> None:
     for name in names:
-        (root / "boot" / name).write_text(name)
+        (root / "boot" / name).write_bytes(ELF + name.encode())
 
 
 @pytest.mark.parametrize("versions", [
@@ -131,9 +133,11 @@ def test_the_version_of_files_comes_from_their_names(kernel: Kernel, version: st
     (Kernel(source="files", vmlinuz="vmlinuz"), ["the kernel's version is not known", "no such kernel"]),
     (Kernel(source="files", vmlinuz="there-1.0", modules="modules/1.0"), ["no such folder of kernel modules"]),
     (Kernel(source="files", vmlinuz="there-1.0"), []),
+    (Kernel(source="files", vmlinuz="junk-1.0"), [NO_KERNEL]),
 ])  # fmt: skip
 def test_what_is_missing_is_known_before_a_build(kernel: Kernel, facts: list[str], tmp_path: Path) -> None:
-    (tmp_path / "there-1.0").touch()
+    (tmp_path / "there-1.0").write_bytes(ELF)
+    (tmp_path / "junk-1.0").write_text("junk\n")
     problems = find_kernel_problems(kernel, tmp_path)
     assert [problem.fact for problem in problems] == facts
     assert all(problem.place and problem.next_step for problem in problems)
@@ -172,7 +176,7 @@ def test_the_kernel_is_taken_and_its_version_noted(root: Path, tmp_path: Path) -
     context = make_context(tmp_path)
     assert isinstance(step, Do)
     step.function(context)
-    assert (tmp_path / "vmlinuz.partial").read_text() == "vmlinuz-6.1.0-1"
+    assert (tmp_path / "vmlinuz.partial").read_bytes() == ELF + b"vmlinuz-6.1.0-1"
     assert context.values["kernel_version"] == "6.1.0-1"
 
 
@@ -182,6 +186,17 @@ def test_a_kernel_without_modules_is_refused(root: Path, tmp_path: Path) -> None
     assert isinstance(step, Do)
     with pytest.raises(BuildError, match=r"6\.1\.0-1 has no modules in the image"):
         step.function(make_context(tmp_path))
+
+
+def test_a_package_whose_kernel_is_none_is_refused(root: Path, tmp_path: Path) -> None:
+    add_kernels(root, "vmlinuz-6.1.0-1")
+    (root / "boot/vmlinuz-6.1.0-1").write_text("junk\n")
+    (root / "lib/modules/6.1.0-1").mkdir(parents=True)
+    step = make_kernel_step(PACKAGE, tmp_path, root, tmp_path / "vmlinuz")
+    assert isinstance(step, Do)
+    with pytest.raises(BuildError, match=f"^/boot/vmlinuz-6.1.0-1: {NO_KERNEL}"):
+        step.function(make_context(tmp_path))
+    assert not (tmp_path / "vmlinuz.partial").exists()
 
 
 def make_modules(folder: Path) -> Kernel:

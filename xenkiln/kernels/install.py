@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xenkiln.errors import BuildError, HostError, XenkilnError
+from xenkiln.kernels.formats import find_format_problem
 from xenkiln.model.image import Kernel
 from xenkiln.system.execution import Context
 from xenkiln.system.files import copy_sparse, partial_path, resolve_in_root
@@ -33,7 +34,7 @@ def locate_kernel(kernel: Kernel, recipes: Path) -> tuple[str, Path, Path | None
 
 
 def find_kernel_problems(kernel: Kernel, recipes: Path) -> list[XenkilnError]:
-    """A kernel or module folder that is not there."""
+    """A kernel or module folder that is not there, a file that is no kernel."""
     if kernel.source == "package":
         return []
     version, vmlinuz, modules = locate_kernel(kernel, recipes)
@@ -44,6 +45,9 @@ def find_kernel_problems(kernel: Kernel, recipes: Path) -> list[XenkilnError]:
                                   next_step="give kernel.version"))  # fmt: skip
     if not vmlinuz.is_file():
         problems.append(HostError("no such kernel", place=str(vmlinuz), next_step=advice))
+    # Some distributions let only root read their kernels; who only plans is not told more than that.
+    elif os.access(vmlinuz, os.R_OK) and (problem := find_format_problem(vmlinuz, str(vmlinuz))):
+        problems.append(problem)
     if modules and not modules.is_dir():
         problems.append(HostError("no such folder of kernel modules", place=str(modules), next_step=advice))
     return problems
@@ -96,12 +100,16 @@ def make_kernel_step(kernel: Kernel, recipes: Path, root: Path, output: Path) ->
     def take_kernel(context: Context) -> None:
         if kernel.source == "package":
             version, vmlinuz = find_newest_kernel(root, kernel.version)
+            place = f"/{vmlinuz.relative_to(root)}"
         else:
             version, vmlinuz, _ = locate_kernel(kernel, recipes)
+            place = str(vmlinuz)
         modules = resolve_in_root(root, f"/lib/modules/{version}")
         if not modules.is_dir():
             raise BuildError(f"kernel {version} has no modules in the image", place=f"/lib/modules/{version}",
                              next_step="give kernel.modules, or install the package that brings them")  # fmt: skip
+        if problem := find_format_problem(vmlinuz, place):
+            raise problem
         copy_sparse(vmlinuz, partial_path(output))
         context.values["kernel_version"] = version
 
