@@ -189,6 +189,7 @@ def test_a_lock_pins_what_is_built_and_says_when_it_is_gone(kiln: Kiln) -> None:
     lock = kiln.folder / "recipes" / "other.lock.yaml"
     sums = (kiln.images / "other" / "SHA256SUMS").read_text()
     assert "commit it beside the recipe" in kiln.doit("lock:other")
+    assert "nothing is left over" in kiln.doit("sweep")
     assert "as locked" in kiln.doit("build:other")
     whole = lock.read_text()
     lock.write_text("<<<<<<< torn: [")

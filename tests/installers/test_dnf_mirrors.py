@@ -82,6 +82,7 @@ def test_a_bad_mirror_is_named_with_what_it_did(
     assert "alpha 1.0-1 noarch" in text
     assert "beta 1.0-1 noarch" in text
     assert not list((context.paths.cache / "packages").glob("*"))
+    assert not (context.paths.cache / "fetching").exists()
 
 
 def test_a_lock_names_all_that_is_gone_and_the_way_out(plan: PackagePlan, base: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from xenkiln.model.loader import LoadedImage
 from xenkiln.model.lock import dump_lock, parse_lock
 from xenkiln.model.packages import PackagePlan
 from xenkiln.stages import packages
-from xenkiln.system.files import write_finished
+from xenkiln.system.files import remove_path, write_finished
 from xenkiln.system.locks import hold_lock
 from xenkiln.system.progress import show_progress
 from xenkiln.system.tools import find_missing, missing_tools_error
@@ -31,7 +31,10 @@ def run(loaded: LoadedImage) -> None:
             pipeline.run_stage("repository", loaded, tell)
     before = _read_earlier(paths.lock)
     with show_progress(f"lock:{loaded.name}") as tell, hold_lock(paths.cache / "lock", "the package cache", wait=True):
-        plan = installer.resolve_packages(selection, pipeline.make_context("lock", paths, tell))
+        try:
+            plan = installer.resolve_packages(selection, pipeline.make_context("lock", paths, tell))
+        finally:
+            remove_path(paths.scratch("lock"))
     if not plan.packages:
         raise BuildError("the recipe resolves to no packages at all", place=loaded.file)
     write_finished(paths.lock, dump_lock(replace(plan, request=packages.digest_request(selection)), loaded.name))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xenkiln.errors import BuildError
@@ -38,21 +39,21 @@ def fetch_packages(selection: Selection, plan: PackagePlan, context: Context) ->
     """Every package of the plan in the cache, in plan order; each hashed again, whoever put it there."""
     check_keys_given(selection)
     _check_origins(selection, plan)
-    cache, folder = context.paths.cache, _make_folder(context)
+    cache = context.paths.cache
     missing = [package for package in plan.packages if not _is_kept(cache, package)]
-    wanted = {
-        package: Wanted(_list_urls(selection, package.origin, package.location, context),
-                        folder / package.sha256, "sha256", package.sha256, package.size)
-        for package in missing
-    }  # fmt: skip
-    _fetch(list(wanted.values()), {item.target: package.full_name for package, item in wanted.items()}, context)
-    files = {package: wanted[package].target for package in missing}
-    files |= {package: cache_file(cache, package) for package in plan.packages if package not in wanted}
-    if selection.packages.signatures == "required":
-        _check_by_repository(selection, files, context)
-    for package in missing:
-        keep_file(cache, package, files[package])
-    remove_path(folder)
+    with _open_folder(context) as folder:
+        wanted = {
+            package: Wanted(_list_urls(selection, package.origin, package.location, context),
+                            folder / package.sha256, "sha256", package.sha256, package.size)
+            for package in missing
+        }  # fmt: skip
+        _fetch(list(wanted.values()), {item.target: package.full_name for package, item in wanted.items()}, context)
+        files = {package: wanted[package].target for package in missing}
+        files |= {package: cache_file(cache, package) for package in plan.packages if package not in wanted}
+        if selection.packages.signatures == "required":
+            _check_by_repository(selection, files, context)
+        for package in missing:
+            keep_file(cache, package, files[package])
     return [cache_file(cache, package) for package in plan.packages]
 
 
@@ -66,12 +67,18 @@ def check_keys_given(selection: Selection) -> None:
         )
 
 
-def _make_folder(context: Context) -> Path:
-    """Where fetched files wait for their checks, on the cache's own filesystem."""
+@contextmanager
+def _open_folder(context: Context) -> Iterator[Path]:
+    """Where fetched files wait for their checks, on the cache's own filesystem; what a killed run left there goes."""
     folder = context.paths.cache / "fetching"
     remove_path(folder)
     folder.mkdir(parents=True)
-    return folder
+    try:
+        yield folder
+    finally:
+        # A fetch that is given up may still be writing: that must not hide why.
+        with suppress(OSError):
+            remove_path(folder)
 
 
 def _is_kept(cache: Path, package: Package) -> bool:
@@ -89,19 +96,22 @@ def _check_origins(selection: Selection, plan: PackagePlan) -> None:
 
 
 def _learn_checksums(selection: Selection, found: Mapping[Entry, str], context: Context) -> dict[Entry, str]:
-    folder = _make_folder(context)
-    wanted = {
-        entry: Wanted(_list_urls(selection, origin, entry.location, context), folder / entry.checksum,
-                      entry.algorithm, entry.checksum, entry.size)
-        for entry, origin in found.items()
-    }  # fmt: skip
-    _fetch(list(wanted.values()), {item.target: " ".join(entry.identity) for entry, item in wanted.items()}, context)
+    if not found:
+        return {}
     checksums = {}
-    for entry, item in wanted.items():
-        checksums[entry] = hash_file(item.target)
-        kept = context.paths.cache / "packages" / checksums[entry]
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        item.target.rename(kept)
+    with _open_folder(context) as folder:
+        wanted = {
+            entry: Wanted(_list_urls(selection, origin, entry.location, context), folder / entry.checksum,
+                          entry.algorithm, entry.checksum, entry.size)
+            for entry, origin in found.items()
+        }  # fmt: skip
+        names = {item.target: " ".join(entry.identity) for entry, item in wanted.items()}
+        _fetch(list(wanted.values()), names, context)
+        for entry, item in wanted.items():
+            checksums[entry] = hash_file(item.target)
+            kept = context.paths.cache / "packages" / checksums[entry]
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            item.target.rename(kept)
     return checksums
 
 
@@ -138,7 +148,7 @@ def _explain(failures: Sequence[Failure], names: Mapping[Path, str], context: Co
         next_step = f"doit lock:{context.paths.name} takes what the mirrors have today"
     else:
         fact = "no mirror gave these packages"
-        next_step = "check the network, or name another mirror under baseurls; what was fetched is kept"
+        next_step = "check the network, or name another mirror under baseurls"
     return BuildError(f"{fact}:\n  " + "\n  ".join(lines), place=context.paths.name, next_step=next_step)
 
 
