@@ -136,6 +136,16 @@ def test_a_broken_recipe_blocks_its_own_tasks_only(desk: Desk) -> None:
     assert re.search(r"^build:bad +this recipe has errors$", desk.succeed("list", "--all"), re.MULTILINE)
 
 
+def test_a_recipe_called_all_is_told_why_it_cannot_be(desk: Desk) -> None:
+    path = desk.write("all", default="false")
+    fact = f"{path}: 'all' means every recipe and cannot be the name of one"
+    assert fact in desk.fail("build:all.yaml")
+    assert fact in desk.fail("plan:all")
+    assert "seal:tiny" in desk.succeed("plan")
+    assert "seal:small" in desk.succeed("plan:small")
+    assert "plan:all.yaml" in desk.succeed("list", "--all")
+
+
 def test_what_the_family_cannot_do_is_told_with_its_line(desk: Desk) -> None:
     path = desk.write("odd", default="false", release='"99"')
     line = path.read_text().splitlines().index('release: "99"') + 1

@@ -66,7 +66,7 @@ def load_image(path: Path) -> LoadedImage:
 def load_images(folder: Path) -> tuple[dict[str, LoadedImage], dict[str, RecipeError]]:
     """Every recipe of a folder by name: the right ones, and what is wrong with the others.
 
-    *.lock.yaml and hidden files are not recipes.
+    One whose name means something else goes by that of its file. *.lock.yaml and hidden files are not recipes.
     """
     loaded: dict[str, LoadedImage] = {}
     broken: dict[str, RecipeError] = {}
@@ -77,7 +77,8 @@ def load_images(folder: Path) -> tuple[dict[str, LoadedImage], dict[str, RecipeE
         try:
             loaded[name] = load_image(path)
         except RecipeError as error:
-            broken[name] = error
+            # VERB:all is taken; VERB:all.yaml says why this one is not built.
+            broken[path.name if name in RESERVED_NAMES else name] = error
     return loaded, broken
 
 
