@@ -146,6 +146,13 @@ def test_a_recipe_called_all_is_told_why_it_cannot_be(desk: Desk) -> None:
     assert "plan:all.yaml" in desk.succeed("list", "--all")
 
 
+@pytest.mark.parametrize("name", ["a=b", "a:b"])
+def test_a_name_that_no_task_can_have_stops_nobody_else(desk: Desk, name: str) -> None:
+    path = desk.write(name, default="false")
+    assert f"{path}: the file's name is the recipe's name" in desk.fail("build:a?b")
+    assert "seal:tiny" in desk.succeed("plan")
+
+
 def test_what_the_family_cannot_do_is_told_with_its_line(desk: Desk) -> None:
     path = desk.write("odd", default="false", release='"99"')
     line = path.read_text().splitlines().index('release: "99"') + 1

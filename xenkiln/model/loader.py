@@ -66,7 +66,7 @@ def load_image(path: Path) -> LoadedImage:
 def load_images(folder: Path) -> tuple[dict[str, LoadedImage], dict[str, RecipeError]]:
     """Every recipe of a folder by name: the right ones, and what is wrong with the others.
 
-    One whose name means something else goes by that of its file. *.lock.yaml and hidden files are not recipes.
+    A wrong one whose name no task can have goes by one like it. *.lock.yaml and hidden files are not recipes.
     """
     loaded: dict[str, LoadedImage] = {}
     broken: dict[str, RecipeError] = {}
@@ -77,8 +77,7 @@ def load_images(folder: Path) -> tuple[dict[str, LoadedImage], dict[str, RecipeE
         try:
             loaded[name] = load_image(path)
         except RecipeError as error:
-            # VERB:all is taken; VERB:all.yaml says why this one is not built.
-            broken[path.name if name in RESERVED_NAMES else name] = error
+            broken[_name_broken(name)] = error
     return loaded, broken
 
 
@@ -107,6 +106,11 @@ def _check_name(name: str, file: str) -> list[Problem]:
         wanted = "lower-case letters, digits, '.', '_' and '-', starting with a letter or digit"
         return [Problem(file, 0, "", f"the file's name is the recipe's name, and may hold {wanted}")]
     return []
+
+
+def _name_broken(name: str) -> str:
+    """What the tasks that say what is wrong are called: VERB:all is taken, and ':' and '=' divide a task's name."""
+    return f"{name}.yaml" if name in RESERVED_NAMES else re.sub("[:=]", "?", name)
 
 
 def _validate(document: Document) -> tuple[ImageRecipe | None, list[Problem]]:
