@@ -113,4 +113,5 @@ def task_sweep() -> Task:
     return tasks.make_host_task("sweep", tasks.doc_of(task_sweep), remove)
 
 
-tasks.refuse_unknown_names(sys.argv[1:], {name.removeprefix("task_") for name in dir()} | {*tasks.STAGES})
+tasks.refuse_unknown_names(sys.argv[1:], {name.removeprefix("task_") for name in dir()} | {*tasks.STAGES},
+                           pairs={"diff"})  # fmt: skip

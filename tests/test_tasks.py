@@ -115,6 +115,12 @@ def test_two_at_once(desk: Desk, doit: tuple[str, ...]) -> None:
     ("build:tinny", "there is no recipe tinny; did you mean 'tiny'?"),
     ("plan:zzz", "there is no recipe zzz; known: small, tiny"),
     ("diff:tiny:smal", "there is no recipe smal; did you mean 'small'?"),
+    ("diff:tinny", "there is no recipe tinny; did you mean 'tiny'?"),
+    ("diff:tiny:all", "there is no recipe all; did you mean 'small'?"),
+    ("diff:tiny", "two images are wanted, doit diff:A:B; known: small, tiny"),
+    ("diff:tiny:tiny", "two images are wanted, doit diff:A:B; known: small, tiny"),
+    ("diff:tiny:small:tiny", "two images are wanted, doit diff:A:B; known: small, tiny"),
+    ("build:tiny:small", "one name is wanted; known: small, tiny"),
 ])  # fmt: skip
 def test_a_name_that_is_none_gets_a_suggestion(desk: Desk, word: str, answer: str) -> None:
     assert desk.fail(word, code=3) == f"{word}: {answer}\n"
@@ -132,6 +138,8 @@ def test_a_broken_recipe_blocks_its_own_tasks_only(desk: Desk) -> None:
     line = path.read_text().splitlines().index("  no_such_key: 1") + 1
     assert f"{path}:{line}: domain.no_such_key: " in said
     assert "domain.memory_mib: " in said
+    assert "domain.memory_mib: " in desk.fail("diff:tiny:bad")
+    assert "domain.memory_mib: " in desk.fail("diff:bad:tiny")
     assert "seal:tiny" in desk.succeed("plan:tiny")
     assert re.search(r"^build:bad +this recipe has errors$", desk.succeed("list", "--all"), re.MULTILINE)
 

@@ -9,7 +9,8 @@ import multiprocessing
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
-from typing import Any
+from itertools import permutations
+from typing import Any, NoReturn
 
 from doit.exceptions import TaskFailed
 from doit.task import Task
@@ -44,16 +45,29 @@ def images() -> Images:
     return good, broken
 
 
-def refuse_unknown_names(words: Sequence[str], verbs: Collection[str]) -> None:
-    """End with a suggestion where a word of the command line is VERB:NAME and no recipe has that name."""
+def refuse_unknown_names(words: Sequence[str], verbs: Collection[str], pairs: Collection[str] = ()) -> None:
+    """End with a suggestion where a word of the command line is VERB:NAME and no recipe has that name.
+
+    Of the verbs, `pairs` are about two images: VERB:A:B.
+    """
     good, broken = images()
     known = [*good, *broken]
     for word in words:
         verb, *names = word.split(":")
-        for name in names if verb in verbs else []:
-            if name not in (*known, "all"):
-                print(f"{word}: there is no recipe {name}{suggest(name, known)}", file=sys.stderr)
-                raise SystemExit(NOT_STARTED)
+        if verb not in verbs or not names:
+            continue
+        taken = known if verb in pairs else [*known, "all"]
+        strange = [name for name in names if name not in taken]
+        if strange:
+            _end_run(f"{word}: there is no recipe {strange[0]}{suggest(strange[0], known)}")
+        wanted, form = (2, f"two images are wanted, doit {verb}:A:B") if verb in pairs else (1, "one name is wanted")
+        if len(names) != wanted or len(set(names)) != wanted:
+            _end_run(f"{word}: {form}; known: {', '.join(known)}")
+
+
+def _end_run(text: str) -> NoReturn:
+    print(text, file=sys.stderr)
+    raise SystemExit(NOT_STARTED)
 
 
 def guard(function: Callable[..., None], *args: object) -> TaskFailed | None:
@@ -250,17 +264,16 @@ def run_command(verb: str, *loaded: LoadedImage) -> None:
 
 
 def make_pair_tasks(verb: str, doc: str) -> Iterator[Task]:
-    """A verb about two images: VERB:A:B."""
-    good, _ = images()
+    """A verb about two images: VERB:A:B. A pair with a broken recipe says what is wrong with that one."""
+    good, broken = images()
     group = Task(verb, None, has_subtask=True)
     group.doc = Description(doc)
     yield group
-    for first in good.values():
-        for second in good.values():
-            if first.name != second.name:
-                yield Task(f"{verb}:{first.name}:{second.name}", [(guard, [run_command, verb, first, second])],
-                           subtask_of=verb, doc=f"{first.name} and {second.name}", verbosity=2,
-                           io={"capture": False})  # fmt: skip
+    for first, second in permutations([*good, *broken], 2):
+        wrong = broken.get(first) or broken.get(second)
+        action = (guard, [refuse_recipe, wrong] if wrong else [run_command, verb, good[first], good[second]])
+        yield Task(f"{verb}:{first}:{second}", [action], subtask_of=verb, verbosity=2, io={"capture": False},
+                   doc="a recipe has errors" if wrong else f"{first} and {second}")  # fmt: skip
 
 
 def make_host_task(verb: str, doc: str, *options: dict[str, Any]) -> Task:
