@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from xenkiln.system.causes import explain_os_error
-from xenkiln.system.files import finish_file, partial_path
+from xenkiln.system.files import finish_file, open_partial, partial_path
 
 BACKOFF_SECONDS = (1.0, 4.0)
 """Waits between the rounds over all mirrors."""
@@ -121,10 +121,9 @@ def fetch_file(wanted: Wanted) -> Failure | None:
 
 
 def _fetch_once(url: str, wanted: Wanted) -> None:
-    partial = partial_path(wanted.target)
     digest = hashlib.new(wanted.algorithm, usedforsecurity=False)
     size = 0
-    with partial.open("wb") as stream:
+    with open_partial(wanted.target) as stream:
         for data in _receive(url, wanted.size):
             stream.write(data)
             digest.update(data)
