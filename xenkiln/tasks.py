@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from doit.exceptions import TaskFailed
+from doit.exceptions import InvalidTask, TaskFailed
+from doit.runner import MRunner
 from doit.task import Task
 
 from xenkiln import pipeline
@@ -23,10 +24,20 @@ from xenkiln.system.interrupts import stop_on_signals
 from xenkiln.system.layout import Paths, recipe_folder
 from xenkiln.system.processes import die_with_parent
 from xenkiln.system.progress import show_progress
+from xenkiln.system.workers import WatchedQueue
 
 STAGES = pipeline.CHAIN
 NOT_STARTED = 3
 """doit's own exit code for what is wrong before the first task."""
+
+
+class JobQueue(WatchedQueue):
+    """The queues of `doit -n`: InvalidTask is what doit reports in words, after it has told its workers to end."""
+
+    failure = InvalidTask
+
+
+MRunner.Queue = staticmethod(JobQueue)
 
 Images = tuple[dict[str, LoadedImage], dict[str, RecipeError]]
 
