@@ -16,7 +16,7 @@ import pytest
 
 from xenkiln.pipeline import CHAIN
 from xenkiln.system.layout import PROJECT
-from xenkiln.tasks import Description, list_forms
+from xenkiln.tasks import Description, guard, list_forms
 
 VERBS = ["build", *CHAIN, "plan", "lock", "verify", "diff", "shell", "deploy", "doctor", "sweep"]
 TINY = (PROJECT / "recipes" / "images" / "tiny.yaml").read_text()
@@ -228,3 +228,19 @@ def test_a_description_is_one_line_in_a_list_and_all_of_it_in_help() -> None:
 
 def test_a_verb_without_a_default_says_so() -> None:
     assert "nothing: no recipe says `default: true`" in list_forms("build", ["build:a"], [])
+
+
+def lack_memory() -> None:
+    raise MemoryError
+
+
+def have_a_bug() -> None:
+    raise ZeroDivisionError
+
+
+def test_what_the_host_lacks_is_told_and_a_bug_keeps_its_traceback() -> None:
+    failed = guard(lack_memory)
+    assert failed is not None
+    assert "too little free memory\n  next: end other programs" in failed.get_msg()
+    with pytest.raises(ZeroDivisionError):
+        guard(have_a_bug)

@@ -19,7 +19,7 @@ from xenkiln import pipeline
 from xenkiln.errors import RecipeError, XenkilnError
 from xenkiln.model.loader import LoadedImage
 from xenkiln.model.wording import suggest
-from xenkiln.system.causes import explain_os_error
+from xenkiln.system.causes import explain_lack, explain_os_error
 from xenkiln.system.interrupts import stop_on_signals
 from xenkiln.system.layout import Paths, recipe_folder
 from xenkiln.system.processes import die_with_parent
@@ -79,8 +79,8 @@ def guard(function: Callable[..., None], *args: object) -> TaskFailed | None:
         return TaskFailed(str(error), report=True)
     except BrokenPipeError:
         return None  # the reader of a plan has seen enough
-    except OSError as error:
-        return TaskFailed(str(explain_os_error(error)), report=True)
+    except (OSError, MemoryError) as error:
+        return TaskFailed(str(explain_lack(error)), report=True)
     return None
 
 
