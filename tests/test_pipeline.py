@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,36 @@ def test_only_a_real_change_counts(site: Site, memory: int, hostname: str) -> No
     stale = {"domain"} if memory != site.data["domain"]["memory_mib"] else set()
     stale |= {"configure"} if hostname != site.data["configure"]["hostname"] else set()
     assert site.list_stale(site.load(domain__memory_mib=memory, configure__hostname=hostname)) == stale
+
+
+def test_where_a_module_lies_and_a_link_leads_counts(site: Site) -> None:
+    """What is copied is the tree, not only the bytes in it."""
+    modules = site.recipes / "modules/1.0"
+    (modules / "a").mkdir(parents=True)
+    (modules / "a/x.ko").write_text("module")
+    (modules / "link.ko").symlink_to("a/x.ko")
+    (site.recipes / "vmlinuz").write_text("kernel")
+    kernel = {"source": "files", "vmlinuz": "vmlinuz", "modules": "modules/1.0"}
+    seen = []
+
+    def note_key() -> None:
+        loaded = site.load(kernel=kernel)
+        inputs = pipeline.slices(loaded)["ramdisk"]
+        seen.append(pipeline.list_parts("ramdisk", inputs, pipeline.paths_for(loaded)))
+
+    note_key()
+    (modules / "a/x.ko").chmod(0o777)
+    note_key()
+    assert seen[0] == seen[1]
+    (modules / "link.ko").unlink()
+    (modules / "link.ko").symlink_to("../1.0/a/x.ko")
+    note_key()
+    (modules / "a").rename(modules / "b")
+    note_key()
+    (modules / "link.ko").unlink()
+    (modules / "link.ko").symlink_to("nowhere")
+    note_key()
+    assert all(one != other for one, other in pairwise(seen[1:]))
 
 
 @pytest.mark.parametrize("name", FILES)

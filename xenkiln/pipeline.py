@@ -113,9 +113,11 @@ def list_parts(name: str, inputs: Any, paths: Paths) -> dict[str, str] | None:
             parts[f"what {need} made"] = select_identity(name, record)
         elif need != "repository":
             return None
-    # By place in the list: two files in different folders may have one name, and a checkout any path.
     for number, path in enumerate(stage.list_references(inputs, paths)):
-        parts[f"file {number} ({path.name})"] = hash_file(path) if path.is_file() else ""
+        # A checkout may lie anywhere; where in it a file lies counts.
+        place = path.relative_to(paths.recipes) if path.is_relative_to(paths.recipes) else path
+        link = f"link to {path.readlink()} " if path.is_symlink() else ""
+        parts[f"file {number} ({place})"] = link + (hash_file(path) if path.is_file() else "")
     for field, text in list_leaves(encode_value(inputs)).items():
         known = json.loads(text) != UNKNOWN
         label = field.removeprefix("guest.").removeprefix("selection.")
