@@ -5,7 +5,6 @@ What a run uses is known by the locks that it holds; the kernel lets go of a kil
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from xenkiln.errors import HostError
 from xenkiln.system.commands import Runner
 from xenkiln.system.files import remove_path
 from xenkiln.system.layout import build_folder
-from xenkiln.system.locks import hold_lock
+from xenkiln.system.locks import hold_lock, is_held
 
 LOCKS = ("work/*/lock", "work/*/shell-*.lock", "cache/lock", "cache/*/*.lock", "verify/*.lock", "repositories/*.lock")
 SCRATCH = {"work/*/shell-*": "a shell's folder", "work/*/tmp/*": "scratch folder", "cache/fetching": "scratch folder",
@@ -61,21 +60,10 @@ def find_busy(build: Path, stack: ExitStack | None) -> Iterator[Path]:
         try:
             if stack:
                 stack.enter_context(hold_lock(lock, str(lock)))
-            elif _is_held(lock):
+            elif is_held(lock):
                 yield lock
         except HostError:
             yield lock
-
-
-def _is_held(lock: Path) -> bool:
-    descriptor = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def list_used(build: Path, lock: Path) -> list[Path]:
