@@ -134,6 +134,21 @@ def test_a_stage_is_stale_when_what_it_reads_of_an_earlier_one_is_another(site: 
     assert site.list_stale(loaded) == {"configure", "seal"}
 
 
+@pytest.mark.parametrize("content", ["[" * 100_000, "{}", "null", '{"schema_version": 1}', "\xff", None],
+                         ids=["deep", "empty", "null", "torn", "bytes", "folder"])  # fmt: skip
+def test_what_is_no_record_counts_as_none_and_is_replaced(site: Site, content: str | None) -> None:
+    loaded = site.load()
+    path = pipeline.paths_for(loaded).record("domain")
+    path.unlink()
+    if content is None:
+        (path / "more").mkdir(parents=True)
+    else:
+        path.write_text(content, encoding="latin-1")
+    assert site.list_stale(loaded) == {"domain"}
+    pipeline.run_stage("domain", loaded, lambda text: None)
+    assert site.list_stale(loaded) == set()
+
+
 def test_other_code_makes_everything_stale(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "code_digest", lambda: "other")
     loaded = site.load()

@@ -93,10 +93,10 @@ def slices(loaded: LoadedImage) -> dict[str, Any]:
 
 
 def read_record(paths: Paths, stage: str) -> Record | None:
-    """A stage's record, None when it never finished."""
+    """A stage's record, None when it never finished or something else lies in its place."""
     try:
         return parse_record(paths.record(stage).read_text(encoding="utf-8", errors="replace"))
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return None
 
 
@@ -195,7 +195,7 @@ def _run_locked(name: str, loaded: LoadedImage, paths: Paths, tell: Callable[[st
     inputs = stage.slice_recipe(loaded)
     outputs = stage.list_outputs(inputs, paths)
     # Without its record the stage counts as not done, whatever a kill leaves half replaced.
-    paths.record(name).unlink(missing_ok=True)
+    remove_path(paths.record(name))
     remove_path(paths.scratch(name))
     for path in outputs:
         partial_path(path).unlink(missing_ok=True)
