@@ -7,7 +7,7 @@ import importlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -21,7 +21,7 @@ from xenkiln.system.commands import Runner
 from xenkiln.system.execution import Context, run_steps
 from xenkiln.system.files import fixed_umask, hash_file, partial_path, remove_path, write_finished
 from xenkiln.system.layout import Paths, build_folder, recipe_folder
-from xenkiln.system.locks import claim_lock, find_lock_problem, join_claim
+from xenkiln.system.locks import claim_lock, find_lock_problem, hold_lock, join_claim
 from xenkiln.system.own_code import code_digest
 from xenkiln.system.preflight import find_host_problems, find_space_problem
 from xenkiln.system.steps import Step
@@ -274,8 +274,18 @@ def find_problems(loaded: LoadedImage) -> list[XenkilnError]:
 
 
 def clean_stage(name: str, loaded: LoadedImage) -> None:
-    """Remove what a stage left, and its record."""
+    """Remove what a stage left, and its record; raises HostError while a run works with it."""
     paths = paths_for(loaded)
-    inputs = load_stage(name).slice_recipe(loaded)
-    for path in [*load_stage(name).list_outputs(inputs, paths), paths.record(name)]:
-        path.unlink(missing_ok=True)
+    outputs = load_stage(name).list_outputs(load_stage(name).slice_recipe(loaded), paths)
+    locks = {paths.lock_file: f"the build of {loaded.name}"}
+    for path in outputs:
+        if path.is_relative_to(paths.build / "repositories"):
+            repository = path.relative_to(paths.build / "repositories").parts[0]
+            locks[paths.repository_lock(repository)] = f"the repository {repository}"
+    with ExitStack() as stack:
+        for lock, what in locks.items():
+            # Where nothing was ever built, cleaning makes no folders.
+            if lock.parent.is_dir():
+                stack.enter_context(hold_lock(lock, what))
+        for path in [*outputs, paths.record(name)]:
+            remove_path(path)

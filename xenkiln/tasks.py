@@ -91,9 +91,12 @@ def run_stage(name: str, loaded: LoadedImage) -> None:
 
 
 def clean_stage(name: str, loaded: LoadedImage) -> None:
-    """The action of `doit clean`; what cannot be removed is said, and the rest goes on."""
+    """The action of `doit clean`; what cannot be removed is said, and the rest goes on, but not beside a run."""
     try:
         pipeline.clean_stage(name, loaded)
+    except XenkilnError as error:
+        # doit takes a failed action of `clean` for a good one, and drops what one that exits has printed.
+        raise SystemExit(str(error)) from error
     except OSError as error:
         print(explain_os_error(error), file=sys.stderr)
 
