@@ -30,6 +30,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
     monkeypatch.setenv("XENKILN_BUILD", str(build))
+    monkeypatch.delenv("XENKILN_CACHE", raising=False)
     return build
 
 
