@@ -104,9 +104,10 @@ def task_doctor() -> Task:
 
 
 def task_sweep() -> Task:
-    """list what killed runs left: loop devices, mounts, partial files; --remove removes them
+    """list what killed runs left: scratch folders, partial files, mounts; --remove removes them
 
-    Only what lies below the build folder, and nothing that a running build uses. The next build needs no
+    Only what lies below the build folder and is a run's own for certain, and nothing that a running build
+    uses. Loop devices over its files are listed and left: a run's own end with it. The next build needs no
     sweep: it goes on by itself.
     """
     remove = {"name": "remove", "long": "remove", "type": bool, "default": False, "help": "remove what is listed"}

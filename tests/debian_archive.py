@@ -13,6 +13,8 @@ from email.utils import formatdate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from gpg_agents import ended_agent
+
 from xenkiln.installers.contract import Selection
 from xenkiln.model.image import Packages
 
@@ -48,13 +50,10 @@ class SigningKey:
 def make_signing_key() -> Iterator[SigningKey]:
     """A fresh key; its agent is ended with the block."""
     # Not below pytest's own folder: the agent's socket must fit into 108 bytes.
-    with TemporaryDirectory(prefix="gpg-", ignore_cleanup_errors=True) as folder:
-        env = {"GNUPGHOME": folder}
-        run("gpg", "--batch", "--passphrase", "", "--quick-gen-key", ADDRESS, "default", "sign", "never", env=env)
-        try:
-            yield SigningKey(Path(folder))
-        finally:
-            run("gpgconf", "--kill", "all", env=env)
+    with TemporaryDirectory(prefix="gpg-", ignore_cleanup_errors=True) as folder, ended_agent(Path(folder)) as home:
+        run("gpg", "--batch", "--passphrase", "", "--quick-gen-key", ADDRESS, "default", "sign", "never",
+            env={"GNUPGHOME": folder})  # fmt: skip
+        yield SigningKey(home)
 
 
 @dataclass

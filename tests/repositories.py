@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from gpg_agents import ended_agent
+
 from xenkiln.installers.contract import Selection
 from xenkiln.model.image import Packages, Repository
 from xenkiln.system.commands import Runner
@@ -132,18 +134,17 @@ class SigningKey:
         # Debian's rpm looks for gpg2, which Debian's gnupg does not bring.
         defines = ["--define", f"_gpg_name {self.name}", "--define", f"__gpg {shutil.which('gpg')}"]
         environment = {**os.environ, "GNUPGHOME": str(self.home)}
-        subprocess.run(["rpmsign", *defines, "--addsign", *rpms], check=True, env=environment, capture_output=True)
+        with ended_agent(self.home):
+            subprocess.run(["rpmsign", *defines, "--addsign", *rpms], check=True, env=environment, capture_output=True)
 
 
 def make_key(folder: Path, name: str) -> SigningKey:
     """Make a key with the real gpg."""
-    home = folder / name
-    home.mkdir(mode=0o700, parents=True)
-    gpg = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--passphrase", ""]
-    subprocess.run([*gpg, "--quick-gen-key", name, "rsa2048", "sign", "never"], check=True, capture_output=True)
     public = folder / f"{name}.asc"
-    subprocess.run([*gpg, "--armor", "--output", str(public), "--export", name], check=True, capture_output=True)
-    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True)
+    with ended_agent(folder / name) as home:
+        gpg = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--passphrase", ""]
+        subprocess.run([*gpg, "--quick-gen-key", name, "rsa2048", "sign", "never"], check=True, capture_output=True)
+        subprocess.run([*gpg, "--armor", "--output", str(public), "--export", name], check=True, capture_output=True)
     return SigningKey(home, name, public)
 
 

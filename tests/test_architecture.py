@@ -24,6 +24,7 @@ FLOORS = (
     {"stages"},
     {"pipeline"},
     {"commands", "reporter"},
+    {"actions"},
     {"tasks"},
     {"dodo"},
 )
@@ -37,8 +38,8 @@ ROOMS_OF_LIBRARY = {
     "pydantic_core": {"model"},
     "yaml": {"model"},
     "rich": {"system", "reporter", "commands"},
-    "doit": {"tasks", "reporter", "dodo"},
-    "spdx_tools": set(FLOOR_OF_ROOM) - {"", "errors", "tasks", "dodo"},
+    "doit": {"actions", "tasks", "reporter", "dodo"},
+    "spdx_tools": set(FLOOR_OF_ROOM) - {"", "errors", "actions", "tasks", "dodo"},
 }
 
 VAGUE_NAMES = {"util", "utils", "helper", "helpers", "manager", "managers"}

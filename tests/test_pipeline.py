@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,36 @@ def test_only_a_real_change_counts(site: Site, memory: int, hostname: str) -> No
     assert site.list_stale(site.load(domain__memory_mib=memory, configure__hostname=hostname)) == stale
 
 
+def test_where_a_module_lies_and_a_link_leads_counts(site: Site) -> None:
+    """What is copied is the tree, not only the bytes in it."""
+    modules = site.recipes / "modules/1.0"
+    (modules / "a").mkdir(parents=True)
+    (modules / "a/x.ko").write_text("module")
+    (modules / "link.ko").symlink_to("a/x.ko")
+    (site.recipes / "vmlinuz").write_text("kernel")
+    kernel = {"source": "files", "vmlinuz": "vmlinuz", "modules": "modules/1.0"}
+    seen = []
+
+    def note_key() -> None:
+        loaded = site.load(kernel=kernel)
+        inputs = pipeline.slices(loaded)["ramdisk"]
+        seen.append(pipeline.list_parts("ramdisk", inputs, pipeline.paths_for(loaded)))
+
+    note_key()
+    (modules / "a/x.ko").chmod(0o777)
+    note_key()
+    assert seen[0] == seen[1]
+    (modules / "link.ko").unlink()
+    (modules / "link.ko").symlink_to("../1.0/a/x.ko")
+    note_key()
+    (modules / "a").rename(modules / "b")
+    note_key()
+    (modules / "link.ko").unlink()
+    (modules / "link.ko").symlink_to("nowhere")
+    note_key()
+    assert all(one != other for one, other in pairwise(seen[1:]))
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_the_content_of_every_file_of_the_recipe_counts(site: Site, name: str) -> None:
     path = site.recipes / name
@@ -101,6 +132,21 @@ def test_a_stage_is_stale_when_what_it_reads_of_an_earlier_one_is_another(site: 
     assert site.list_stale(loaded) == {"configure", "ramdisk", "seal"}
     path.write_text(dump_record(replace(record, values={"identity_for_ramdisk": record.identity}, identity="other")))
     assert site.list_stale(loaded) == {"configure", "seal"}
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "{}", "null", '{"schema_version": 1}', "\xff", None],
+                         ids=["deep", "empty", "null", "torn", "bytes", "folder"])  # fmt: skip
+def test_what_is_no_record_counts_as_none_and_is_replaced(site: Site, content: str | None) -> None:
+    loaded = site.load()
+    path = pipeline.paths_for(loaded).record("domain")
+    path.unlink()
+    if content is None:
+        (path / "more").mkdir(parents=True)
+    else:
+        path.write_text(content, encoding="latin-1")
+    assert site.list_stale(loaded) == {"domain"}
+    pipeline.run_stage("domain", loaded, lambda text: None)
+    assert site.list_stale(loaded) == set()
 
 
 def test_other_code_makes_everything_stale(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

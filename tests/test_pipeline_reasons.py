@@ -20,7 +20,7 @@ def test_a_reason_names_what_was_changed(site: Site) -> None:
     assert pipeline.explain("domain", site.load(domain__memory_mib=300)) == "changed: domain.memory_mib"
     assert pipeline.explain("packages", site.load(packages__exclude=["nano"])) == "changed: packages.exclude"
     (site.recipes / "one" / "motd").write_text("another text")
-    assert pipeline.explain("configure", site.load()) == "changed: file 0 (motd)"
+    assert pipeline.explain("configure", site.load()) == "changed: file 0 (one/motd)"
     many = site.load(domain__memory_mib=300, domain__vcpus=2, domain__cap=7, domain__weight=9, domain__extra="quiet")
     assert pipeline.explain("domain", many).endswith(" and 1 more")
     paths = pipeline.paths_for(site.load())

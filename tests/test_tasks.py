@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from xenkiln.actions import guard
 from xenkiln.pipeline import CHAIN
 from xenkiln.system.layout import PROJECT
+from xenkiln.system.locks import hold_lock
 from xenkiln.tasks import Description, list_forms
 
 VERBS = ["build", *CHAIN, "plan", "lock", "verify", "diff", "shell", "deploy", "doctor", "sweep"]
@@ -253,3 +255,45 @@ def test_a_description_is_one_line_in_a_list_and_all_of_it_in_help() -> None:
 
 def test_a_verb_without_a_default_says_so() -> None:
     assert "nothing: no recipe says `default: true`" in list_forms("build", ["build:a"], [])
+
+
+def test_cleaning_takes_nothing_from_under_a_run(desk: Desk) -> None:
+    record, layer, index = (desk.build / name for name in (
+        "work/tiny/filesystem.json", "work/tiny/filesystem.img", "repositories/tiny/repodata/repomd.xml"))  # fmt: skip
+    for path in (record, layer, index):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with hold_lock(desk.build / "work/tiny/lock", "the build of tiny"):
+        said = desk.fail("clean", "filesystem:tiny", "repository:tiny")
+    assert f"the build of tiny is in use by process {os.getpid()} " in said
+    assert "next: wait for it to end" in said
+    assert record.exists()
+    assert layer.exists()
+    with hold_lock(desk.build / "repositories/tiny.lock", "the repository tiny"):
+        assert "the repository tiny is in use by" in desk.fail("clean", "repository:small")
+    assert index.exists()
+    desk.succeed("clean", "filesystem:tiny", "repository:tiny")
+    assert not record.exists()
+    assert not layer.exists()
+    assert not index.exists()
+
+
+def test_cleaning_what_was_never_built_makes_nothing(desk: Desk) -> None:
+    desk.succeed("clean", "seal:tiny", "repository:tiny")
+    assert not desk.build.exists()
+
+
+def lack_memory() -> None:
+    raise MemoryError
+
+
+def have_a_bug() -> None:
+    raise ZeroDivisionError
+
+
+def test_what_the_host_lacks_is_told_and_a_bug_keeps_its_traceback() -> None:
+    failed = guard(lack_memory)
+    assert failed is not None
+    assert "too little free memory\n  next: end other programs" in failed.get_msg()
+    with pytest.raises(ZeroDivisionError):
+        guard(have_a_bug)

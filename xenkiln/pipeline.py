@@ -7,7 +7,7 @@ import importlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -21,7 +21,7 @@ from xenkiln.system.commands import Runner
 from xenkiln.system.execution import Context, run_steps
 from xenkiln.system.files import fixed_umask, hash_file, partial_path, remove_path, write_finished
 from xenkiln.system.layout import Paths, build_folder, recipe_folder
-from xenkiln.system.locks import claim_lock, find_lock_problem, join_claim
+from xenkiln.system.locks import claim_lock, find_lock_problem, hold_lock, join_claim
 from xenkiln.system.own_code import code_digest
 from xenkiln.system.preflight import find_host_problems, find_space_problem
 from xenkiln.system.steps import Step
@@ -93,10 +93,10 @@ def slices(loaded: LoadedImage) -> dict[str, Any]:
 
 
 def read_record(paths: Paths, stage: str) -> Record | None:
-    """A stage's record, None when it never finished."""
+    """A stage's record, None when it never finished or something else lies in its place."""
     try:
         return parse_record(paths.record(stage).read_text(encoding="utf-8", errors="replace"))
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return None
 
 
@@ -113,9 +113,11 @@ def list_parts(name: str, inputs: Any, paths: Paths) -> dict[str, str] | None:
             parts[f"what {need} made"] = select_identity(name, record)
         elif need != "repository":
             return None
-    # By place in the list: two files in different folders may have one name, and a checkout any path.
     for number, path in enumerate(stage.list_references(inputs, paths)):
-        parts[f"file {number} ({path.name})"] = hash_file(path) if path.is_file() else ""
+        # A checkout may lie anywhere; where in it a file lies counts.
+        place = path.relative_to(paths.recipes) if path.is_relative_to(paths.recipes) else path
+        link = f"link to {path.readlink()} " if path.is_symlink() else ""
+        parts[f"file {number} ({place})"] = link + (hash_file(path) if path.is_file() else "")
     for field, text in list_leaves(encode_value(inputs)).items():
         known = json.loads(text) != UNKNOWN
         label = field.removeprefix("guest.").removeprefix("selection.")
@@ -193,7 +195,7 @@ def _run_locked(name: str, loaded: LoadedImage, paths: Paths, tell: Callable[[st
     inputs = stage.slice_recipe(loaded)
     outputs = stage.list_outputs(inputs, paths)
     # Without its record the stage counts as not done, whatever a kill leaves half replaced.
-    paths.record(name).unlink(missing_ok=True)
+    remove_path(paths.record(name))
     remove_path(paths.scratch(name))
     for path in outputs:
         partial_path(path).unlink(missing_ok=True)
@@ -272,8 +274,18 @@ def find_problems(loaded: LoadedImage) -> list[XenkilnError]:
 
 
 def clean_stage(name: str, loaded: LoadedImage) -> None:
-    """Remove what a stage left, and its record."""
+    """Remove what a stage left, and its record; raises HostError while a run works with it."""
     paths = paths_for(loaded)
-    inputs = load_stage(name).slice_recipe(loaded)
-    for path in [*load_stage(name).list_outputs(inputs, paths), paths.record(name)]:
-        path.unlink(missing_ok=True)
+    outputs = load_stage(name).list_outputs(load_stage(name).slice_recipe(loaded), paths)
+    locks = {paths.lock_file: f"the build of {loaded.name}"}
+    for path in outputs:
+        if path.is_relative_to(paths.build / "repositories"):
+            repository = path.relative_to(paths.build / "repositories").parts[0]
+            locks[paths.repository_lock(repository)] = f"the repository {repository}"
+    with ExitStack() as stack:
+        for lock, what in locks.items():
+            # Where nothing was ever built, cleaning makes no folders.
+            if lock.parent.is_dir():
+                stack.enter_context(hold_lock(lock, what))
+        for path in [*outputs, paths.record(name)]:
+            remove_path(path)

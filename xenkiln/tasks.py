@@ -1,33 +1,50 @@
-"""Stages and recipes as doit tasks; the only module besides dodo.py and the reporter that knows doit."""
+"""Stages and recipes as doit tasks. Besides dodo.py, actions and the reporter the only module that knows doit."""
 
 from __future__ import annotations
 
 import errno
-import importlib
 import inspect
-import multiprocessing
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
 from itertools import permutations
 from typing import Any, NoReturn
 
-from doit.exceptions import TaskFailed
+from doit.exceptions import InvalidTask
+from doit.runner import MRunner
 from doit.task import Task
 
 from xenkiln import pipeline
-from xenkiln.errors import RecipeError, XenkilnError
+from xenkiln.actions import (
+    check_before,
+    claim_build,
+    clean_stage,
+    guard,
+    guard_options,
+    is_current,
+    refuse_recipe,
+    run_command,
+    run_stage,
+)
+from xenkiln.errors import RecipeError
 from xenkiln.model.loader import LoadedImage
 from xenkiln.model.wording import suggest
 from xenkiln.system.causes import explain_os_error
-from xenkiln.system.interrupts import stop_on_signals
 from xenkiln.system.layout import Paths, recipe_folder
-from xenkiln.system.processes import die_with_parent
-from xenkiln.system.progress import show_progress
+from xenkiln.system.workers import WatchedQueue
 
 STAGES = pipeline.CHAIN
 NOT_STARTED = 3
 """doit's own exit code for what is wrong before the first task."""
+
+
+class JobQueue(WatchedQueue):
+    """The queues of `doit -n`: InvalidTask is what doit reports in words, after it has told its workers to end."""
+
+    failure = InvalidTask
+
+
+MRunner.Queue = staticmethod(JobQueue)
 
 Images = tuple[dict[str, LoadedImage], dict[str, RecipeError]]
 
@@ -68,56 +85,6 @@ def refuse_unknown_names(words: Sequence[str], verbs: Collection[str], pairs: Co
 def _end_run(text: str) -> NoReturn:
     print(text, file=sys.stderr)
     raise SystemExit(NOT_STARTED)
-
-
-def guard(function: Callable[..., None], *args: object) -> TaskFailed | None:
-    """Run one action; a known error becomes its text, so that no traceback hides it."""
-    if multiprocessing.parent_process() is not None:
-        # A worker of `doit -n` must not go on alone when the run itself was killed.
-        die_with_parent()
-        stop_on_signals()
-    try:
-        function(*args)
-    except XenkilnError as error:
-        return TaskFailed(str(error), report=True)
-    except BrokenPipeError:
-        return None  # the reader of a plan has seen enough
-    except OSError as error:
-        return TaskFailed(str(explain_os_error(error)), report=True)
-    return None
-
-
-def run_stage(name: str, loaded: LoadedImage) -> None:
-    """The action of every stage task."""
-    with show_progress(f"{name}:{loaded.name}") as tell:
-        pipeline.run_stage(name, loaded, tell)
-
-
-def clean_stage(name: str, loaded: LoadedImage) -> None:
-    """The action of `doit clean`; what cannot be removed is said, and the rest goes on."""
-    try:
-        pipeline.clean_stage(name, loaded)
-    except OSError as error:
-        print(explain_os_error(error), file=sys.stderr)
-
-
-def check_before(loaded: LoadedImage) -> None:
-    """Refuse before the first change, with every problem at once."""
-    problems = pipeline.find_problems(loaded)
-    if len(problems) == 1:
-        raise problems[0]
-    if problems:
-        raise XenkilnError(f"{loaded.name} cannot be built here:\n" + "\n".join(f"- {problem}" for problem in problems))
-
-
-def refuse_recipe(error: RecipeError) -> None:
-    """The action of every task of a broken recipe."""
-    raise error
-
-
-def is_current(name: str, loaded: LoadedImage) -> bool:
-    """doit asks this just before it would run the task, when everything before it is done."""
-    return pipeline.is_current(name, loaded)
 
 
 def make_group(verb: str, doc: str, subtasks: list[Task], default: list[str]) -> Iterator[Task]:
@@ -211,12 +178,6 @@ def make_check_tasks() -> Iterator[Task]:
                    uptodate=[(claim_build, [loaded])], doc="refuse before the first change")  # fmt: skip
 
 
-def claim_build(loaded: LoadedImage) -> bool:
-    """doit asks this in its main process, which outlives the workers of `doit -n`; never up to date."""
-    pipeline.claim_build(loaded)
-    return False
-
-
 def make_build_tasks(doc: str) -> Iterator[Task]:
     """build:NAME stands for the whole chain."""
     good, broken = images()
@@ -253,16 +214,6 @@ def make_command_tasks(verb: str, doc: str, *, after_build: bool = False) -> Ite
     yield from make_group(verb, doc, subtasks, defaults)
 
 
-def load_command(verb: str) -> Any:
-    """The module of xenkiln/commands for a verb."""
-    return importlib.import_module(f"xenkiln.commands.{verb}")
-
-
-def run_command(verb: str, *loaded: LoadedImage) -> None:
-    """The action of a verb's tasks."""
-    load_command(verb).run(*loaded)
-
-
 def make_pair_tasks(verb: str, doc: str) -> Iterator[Task]:
     """A verb about two images: VERB:A:B. A pair with a broken recipe says what is wrong with that one."""
     good, broken = images()
@@ -281,8 +232,3 @@ def make_host_task(verb: str, doc: str, *options: dict[str, Any]) -> Task:
     task = Task(verb, [(guard_options, [verb])], verbosity=2, io={"capture": False}, params=options)
     task.doc = Description(doc)
     return task
-
-
-def guard_options(verb: str, **options: object) -> TaskFailed | None:
-    """As guard, for a verb with options of its own."""
-    return guard(lambda: load_command(verb).run(**options))

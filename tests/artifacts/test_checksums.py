@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from gpg_agents import ended_agent
 from sealing import make_context, make_paths
 
 from xenkiln.artifacts.checksums import (
@@ -24,13 +25,11 @@ KEY = "builds@example.org"
 
 @pytest.fixture
 def key_ring(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    home = tmp_path_factory.mktemp("gpg")
-    home.chmod(0o700)
-    monkeypatch.setenv("GNUPGHOME", str(home))
-    subprocess.run(["gpg", "--batch", "--quiet", "--passphrase", "", "--quick-gen-key", KEY, "ed25519", "sign"],
-                   check=True, capture_output=True)  # fmt: skip
-    yield home
-    subprocess.run(["gpgconf", "--kill", "gpg-agent"], check=True)
+    with ended_agent(tmp_path_factory.mktemp("gpg")) as home:
+        monkeypatch.setenv("GNUPGHOME", str(home))
+        subprocess.run(["gpg", "--batch", "--quiet", "--passphrase", "", "--quick-gen-key", KEY, "ed25519", "sign"],
+                       check=True, capture_output=True)  # fmt: skip
+        yield home
 
 
 def test_sha256sum_accepts_what_we_write(tmp_path: Path) -> None:
@@ -73,8 +72,8 @@ def test_a_key_that_is_there_is_no_problem() -> None:
 
 def test_a_missing_key_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GNUPGHOME", str(tmp_path))
-    tmp_path.chmod(0o700)
-    problem = find_key_problem("nobody@example.org")
+    with ended_agent(tmp_path):
+        problem = find_key_problem("nobody@example.org")
     assert problem is not None
     assert "no secret key nobody@example.org" in str(problem)
     assert "gpg --import" in problem.next_step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,16 @@ def test_where_a_link_leads_counts(upper: Path) -> None:
     (upper / "etc/link").unlink()
     (upper / "etc/link").symlink_to("fstab")
     assert digest_for_ramdisk(upper) != before
+
+
+def test_no_file_is_taken_into_memory_whole(upper: Path) -> None:
+    """A database or a disk of a guest may be sparse and far larger than this host's memory."""
+    os.truncate(upper / "etc/modules", 64 << 20)
+    tracemalloc.start()
+    digest_for_ramdisk(upper)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20
 
 
 def test_times_do_not_count(upper: Path) -> None:

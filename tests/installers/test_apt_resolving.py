@@ -152,3 +152,16 @@ def test_the_log_says_which_mirror_failed(mirror: Mirror, context: Context) -> N
         resolve(select(dead, mirror.url), context)
     assert context.runner.log is not None
     assert re.search(r"^# mirror 1 failed", context.runner.log.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("field", "line"), [
+    ("SHA256", "SHA256: ../../../../etc/passwd\n"), ("Filename", "Filename: ../../x.deb\n"),
+    ("Installed-Size", "Installed-Size: many\n"), ("SHA256", "")])  # fmt: skip
+def test_an_index_with_something_else_in_it_is_refused(
+    field: str, line: str, mirror: Mirror, archive: Archive, context: Context
+) -> None:
+    stanzas = archive.stanzas["pool"]
+    archive.stanzas["pool"] = [re.sub(rf"(?m)^{field}: .*\n", line, stanza) for stanza in stanzas]
+    archive.publish("bookworm")
+    with pytest.raises(BuildError, match=r"the repository.s index holds (no|an impossible)"):
+        resolve(select(mirror.url), context)

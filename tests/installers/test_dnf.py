@@ -280,7 +280,7 @@ def test_what_the_network_does_is_no_fault_of_the_disk(
     def fail(*words: object, **options: object) -> None:
         raise fault
 
-    monkeypatch.setattr("urllib.request.urlopen", fail)
+    monkeypatch.setattr(downloads, "open_url", fail)
     monkeypatch.setattr(downloads, "BACKOFF_SECONDS", ())
     wanted = make_wanted(base / "alpha-1.0-1.noarch.rpm", tmp_path / "alpha")
     (failure,) = downloads.fetch_all([wanted], lambda done: None)

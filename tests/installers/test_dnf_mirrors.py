@@ -37,6 +37,7 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait hundredths of a second where a build waits seconds."""
     monkeypatch.setattr(downloads, "BACKOFF_SECONDS", (0.01, 0.01))
     monkeypatch.setattr(downloads, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.delenv("XENKILN_CACHE", raising=False)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from xenkiln.kernels.install import (
 from xenkiln.model.image import Kernel
 from xenkiln.system.commands import Runner
 from xenkiln.system.execution import Context
-from xenkiln.system.files import resolve_in_root
+from xenkiln.system.files import fixed_umask, resolve_in_root
 from xenkiln.system.layout import Paths
 from xenkiln.system.steps import Do
 
@@ -209,6 +210,26 @@ def make_modules(folder: Path) -> Kernel:
     for name in ("build", "source"):
         (modules / name).symlink_to("/usr/src/linux-headers-1.0")
     return Kernel(source="files", vmlinuz="vmlinuz-1.0", modules="modules/1.0")
+
+
+def test_modes_and_times_of_a_checkout_do_not_come_into_the_image(root: Path, tmp_path: Path) -> None:
+    kernel = make_modules(tmp_path)
+    modules = tmp_path / "modules/1.0"
+    (modules / "empty").mkdir()
+    (modules / "modules.dep").chmod(0o4775)
+    (modules / "kernel/drivers").chmod(0o700)
+    for path in [modules, *modules.rglob("*")]:
+        os.utime(path, (1, 1), follow_symlinks=False)
+    (step,) = make_module_steps(kernel, tmp_path, root)
+    assert isinstance(step, Do)
+    with fixed_umask():
+        step.function(make_context(tmp_path))
+    copied = root / "lib/modules/1.0"
+    found = {str(path.relative_to(copied)): path.lstat() for path in [copied, *copied.rglob("*")]}
+    assert found.keys() == {".", "kernel", "kernel/alias.ko", "kernel/drivers", "kernel/drivers/loop.ko", "modules.dep"}
+    modes = {name: stat.S_IMODE(one.st_mode) for name, one in found.items() if not stat.S_ISLNK(one.st_mode)}
+    assert modes == {name: 0o755 if (copied / name).is_dir() else 0o644 for name in modes}
+    assert all(one.st_mtime > 1 for one in found.values())
 
 
 @pytest.mark.parametrize("place", ["lib/modules/1.0", "lib/modules/1.0/kernel", "lib/modules/1.0/kernel/drivers",

@@ -153,6 +153,21 @@ def test_two_images_at_once_and_their_workers_die_with_the_run(cage: Cage, recip
     assert (first / "packages.json").read_bytes() == (second / "packages.json").read_bytes()
 
 
+def test_a_worker_that_is_killed_ends_the_run_and_is_named(cage: Cage, recipes: Path) -> None:
+    words = [*DOIT, "-n", "2", "build:tiny", "build:other"]
+    logs = [cage.outside / "images" / name / "logs" / "repository.log" for name in ("tiny", "other")]
+    with cage.start(words, recipes) as run:
+        wait_until(lambda: all(log.exists() and "\n$ " in log.read_text() for log in logs))
+        workers = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+        os.kill(int(workers[0]), signal.SIGKILL)
+        output, _ = run.communicate()
+    assert run.returncode == 2, output
+    assert re.search(r"^\w+:(tiny|other): the process that did this was killed by SIGKILL", output, re.MULTILINE)
+    assert "Traceback" not in output
+    cage.check_nothing_is_left()
+    succeed(cage, words, recipes)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
 def test_a_terminals_signal_to_all_workers_is_told_in_one_line(
     cage: Cage, recipes: Path, number: signal.Signals

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from gpg_agents import ended_agent
 from sealing import make_inputs, make_paths, make_volume
 
 from xenkiln.artifacts.checksums import format_checksums
@@ -105,10 +106,10 @@ def test_the_menu_says_what_the_domain_does(debian: LoadedImage) -> None:
 def test_a_missing_key_and_a_disk_too_large_are_found_beforehand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tmp_path.chmod(0o700)
     monkeypatch.setenv("GNUPGHOME", str(tmp_path))
     inputs = make_inputs(make_volume(3 << 20), shapes=("vhd",), signing_key="nobody@example.org")
-    problems = seal.find_problems(inputs, make_paths(tmp_path / "build"))
+    with ended_agent(tmp_path):
+        problems = seal.find_problems(inputs, make_paths(tmp_path / "build"))
     assert [problem.fact.split()[0] for problem in problems] == ["there", "a"]
     assert "no secret key nobody@example.org" in str(problems[0])
     assert "2 TiB" in str(problems[1])

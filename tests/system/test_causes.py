@@ -53,7 +53,7 @@ def test_without_a_known_cause_the_log_is_the_next_step(tail: str) -> None:
 
 @pytest.mark.parametrize(("number", "way_out"), [
     (errno.ENOSPC, "free some space"), (errno.EACCES, "XENKILN_BUILD"), (errno.EROFS, "XENKILN_BUILD"),
-    (errno.ELOOP, "link"),
+    (errno.ELOOP, "link"), (errno.ENOMEM, "swap"),
 ])  # fmt: skip
 def test_the_kernels_own_errors_get_a_place_and_a_way_out(number: int, way_out: str) -> None:
     text = str(explain_os_error(OSError(number, os.strerror(number), "/some/place")))

@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from xenkiln.errors import HostError
 from xenkiln.system.layout import PROJECT
-from xenkiln.system.locks import claim_lock, find_lock_problem, hold_lock, join_claim
+from xenkiln.system.locks import LOOKING_SECONDS, claim_lock, find_lock_problem, hold_lock, is_held, join_claim
 
 HOLDER = """
 import sys
@@ -98,6 +99,38 @@ def test_looking_takes_and_makes_nothing(tmp_path: Path) -> None:
     with hold_lock(lock, "it"):
         assert find_lock_problem(lock, "it") is None
     assert find_lock_problem(lock, "it") is None
+
+
+@contextmanager
+def other_process_looking(path: Path) -> Iterator[None]:
+    """Held as by one who looks, only longer."""
+    script = f"import fcntl, time; f = open({str(path)!r}); fcntl.flock(f, fcntl.LOCK_SH); print('held', flush=True)"
+    words = [sys.executable, "-c", f"{script}; time.sleep(0.1)"]
+    with subprocess.Popen(words, text=True, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield
+
+
+@pytest.mark.parametrize("take", [hold_lock, join_claim])
+def test_one_who_only_looks_is_in_nobodys_way(tmp_path: Path, take: Any) -> None:
+    lock = tmp_path / "lock"
+    lock.touch()
+    with other_process_looking(lock), take(lock, "it"):
+        assert is_held(lock)
+    with other_process_looking(lock):
+        assert not is_held(lock)
+    with other_process_looking(lock):
+        assert claim_lock(lock)
+
+
+def test_a_run_loses_no_time_over_its_own_claim(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    assert claim_lock(lock)
+    started = time.monotonic()
+    with join_claim(lock, "it"):
+        assert find_lock_problem(lock, "it") is None
+    assert time.monotonic() - started < LOOKING_SECONDS
 
 
 def join_in_worker(path: Path) -> None:

@@ -1,11 +1,12 @@
 """sweep: what earlier, killed runs left behind below the build folder; removed only when asked.
 
-What a run uses is known by the locks that it holds; the kernel lets go of a killed one's.
+What a run uses is known by the locks that it holds; the kernel lets go of a killed one's. A mount or a loop
+device of a run ends with it, wherever the kernel is asked for it as we do: what can be seen from outside is
+somebody else's, unless it is just what a run mounts, just where a run does.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -13,16 +14,34 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from xenkiln.errors import HostError
+from xenkiln.errors import HostError, XenkilnError
+from xenkiln.system.causes import explain_os_error
 from xenkiln.system.commands import Runner
 from xenkiln.system.files import remove_path
-from xenkiln.system.layout import build_folder
-from xenkiln.system.locks import hold_lock
+from xenkiln.system.layout import Paths, build_folder
+from xenkiln.system.locks import hold_lock, is_held
+from xenkiln.system.mount_table import MountPoint, clears_itself, list_loop_devices, list_mounts
+from xenkiln.system.mounts import find_holders
 
 LOCKS = ("work/*/lock", "work/*/shell-*.lock", "cache/lock", "cache/*/*.lock", "verify/*.lock", "repositories/*.lock")
 SCRATCH = {"work/*/shell-*": "a shell's folder", "work/*/tmp/*": "scratch folder", "cache/fetching": "scratch folder",
            "verify/*": "an unfinished verification"}  # fmt: skip
 """What is made for the time of a run, besides partial files; below the build folder."""
+RESOLVING = ("work/*/tmp/lock", "work/*/resolve", "work/*/apt")
+
+_ELSEWHERE = r"(?:verify/[^/]+/elsewhere/build/)?"
+_WORK = rf"{_ELSEWHERE}work/[^/]+/(?:shell-[0-9]+/)?"
+OWN_MOUNTS = (
+    ("image", rf"{_WORK}(?:bootstrap|configure|root|image)"),
+    ("image", rf"(?:{_ELSEWHERE}work/diff|verify/[^/]+/elsewhere/compare)/(?:left|right)"),
+    ("image", r"verify/[^/]+/elsewhere"),
+    ("overlay", rf"{_WORK}root"),
+    ("tmpfs", rf"{_WORK}top"),
+    ("tmpfs", r"verify/[^/]+/elsewhere"),
+)
+"""What a run mounts where: stages, shells, verifications and comparisons."""
+GUEST_MOUNTS = {"proc": "proc", "sys": "sysfs", "dev": "tmpfs", "dev/pts": "devpts", "run": "tmpfs"}
+"""And below a guest's root, while programs run in it."""
 
 
 @dataclass(frozen=True)
@@ -37,49 +56,58 @@ class Leftover:
 def run(remove: bool = False) -> None:
     """List, or with `remove` remove, innermost mounts first; what a running build uses is passed over."""
     build = build_folder().resolve()
-    runner = Runner()
     with ExitStack() as stack:
         busy = list(find_busy(build, stack if remove else None))
         used = {place for lock in busy for place in list_used(build, lock)}
         left = [item for item in find_leftovers(build) if not used & {item.place, *item.place.parents}]
-        for item in left:
-            if remove:
-                item.remove(runner)
-            print(f"{'removed ' if remove else ''}{item.kind}: {item.place}")
+        failed = [item for item in left if remove and not _remove_one(item)]
+    for item in left if not remove else []:
+        print(f"{item.kind}: {item.place}")
     for lock in busy:
         print(f"passed over, it is in use: {list_used(build, lock)[0]}")
+    for file, words in find_loops(build):
+        if not used & {file, *file.parents}:
+            print(f"left alone, a run's own go by themselves: {words}")
+    if failed:
+        raise HostError(f"{len(failed)} of {len(left)} could not be removed", place=str(build),
+                        next_step="mend what is said above of each and run `doit sweep --remove` again")  # fmt: skip
     if not left:
         print(f"nothing is left over below {build}")
     elif not remove:
         print("`doit sweep --remove` removes these")
 
 
+def _remove_one(item: Leftover) -> bool:
+    """Remove one and say so; what fails is said, and the others go on."""
+    try:
+        item.remove(Runner())
+    except (XenkilnError, OSError) as error:
+        reason = explain_os_error(error) if isinstance(error, OSError) else error
+        print(f"not removed: {item.kind}: {item.place}\n  {reason}")
+        return False
+    print(f"removed {item.kind}: {item.place}")
+    return True
+
+
 def find_busy(build: Path, stack: ExitStack | None) -> Iterator[Path]:
     """Locks that running work holds; the others are taken until `stack` ends, so that none begins meanwhile."""
-    for lock in sorted(path for pattern in LOCKS for path in _list_inside(build, pattern)
-                       if path.is_file() and not path.is_symlink()):  # fmt: skip
+    found = {path for pattern in LOCKS for path in _list_inside(build, pattern)}
+    found.add(Paths("", build, build).cache / "lock")
+    for lock in sorted(path for path in found if path.is_file() and not path.is_symlink()):
         try:
             if stack:
                 stack.enter_context(hold_lock(lock, str(lock)))
-            elif _is_held(lock):
+            elif is_held(lock):
                 yield lock
         except HostError:
             yield lock
 
 
-def _is_held(lock: Path) -> bool:
-    descriptor = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def list_used(build: Path, lock: Path) -> list[Path]:
     """What the holder of a lock may work on, first of all what the lock is named for."""
+    if lock in (build / "cache" / "lock", Paths("", build, build).cache / "lock"):
+        # `doit lock` resolves packages with no other lock than this one.
+        return [lock.parent, *(path for pattern in RESOLVING for path in _list_inside(build, pattern))]
     area, name = lock.relative_to(build).parts[:2]
     if area == "cache":
         return [lock.parent]
@@ -93,57 +121,60 @@ def list_used(build: Path, lock: Path) -> list[Path]:
 def find_leftovers(build: Path) -> Iterator[Leftover]:
     """Everything, in the order in which it can be removed; what lies in a scratch folder goes with it."""
     yield from find_mounts(build)
-    yield from find_loops(build)
     scratch = list(find_scratch(build))
     yield from scratch
     folders = {item.place for item in scratch}
     yield from (item for item in find_partials(build) if not folders & {*item.place.parents})
 
 
-def list_mounts(process: str = "self") -> dict[Path, str]:
-    """Mount point -> source, of everything that a process can see mounted; proc_pid_mountinfo(5)."""
-    mounts = {}
-    for line in Path(f"/proc/{process}/mountinfo").read_bytes().splitlines():
-        words = [re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), word) for word in line.split(b" ")]
-        mounts[Path(os.fsdecode(words[4]))] = os.fsdecode(words[words.index(b"-") + 2])
-    return mounts
-
-
 def find_mounts(build: Path) -> Iterator[Leftover]:
-    """Mounts below the build folder that this process can see, innermost first."""
-    for place in sorted((place for place in list_mounts() if build in place.parents), reverse=True):
-        yield Leftover("mount", place, lambda runner, place=place: runner.run(["umount", str(place)]))  # type: ignore[misc]
+    """A run's mounts below the build folder that this process can see, innermost first."""
+    for mount in sorted(list_own_mounts(build), key=lambda mount: mount.place, reverse=True):
+        yield Leftover("mount", mount.place, lambda runner, place=mount.place: unmount(place, runner))  # type: ignore[misc]
 
 
-def find_loops(build: Path) -> Iterator[Leftover]:
-    """Loop devices whose backing file is, or was, below the build folder.
+def list_own_mounts(build: Path) -> list[MountPoint]:
+    """Those that are by place, kind and source what a run mounts; a guest's root with what belongs in it."""
+    inside = [mount for mount in list_mounts() if build in mount.place.parents]
+    own = [mount for mount in inside if _is_own(mount, build)]
+    roots = {mount.place for mount in own if mount.place.name == "root"}
+    for mount in inside:
+        for root in roots & {*mount.place.parents}:
+            name = str(mount.place.relative_to(root))
+            if mount.kind == (GUEST_MOUNTS.get(name) or ("proc" if name.startswith("proc/") else None)):
+                own.append(mount)
+    return own
 
-    One that is mounted elsewhere, or where another process sees it, is in use: by a run, or by a person
-    who looks into an image.
+
+def _is_own(mount: MountPoint, build: Path) -> bool:
+    name = str(mount.place.relative_to(build))
+    kind = "image" if mount.source.startswith("/dev/loop") else mount.kind
+    if mount.part != "/" or not any(kind == known and re.fullmatch(form, name) for known, form in OWN_MOUNTS):
+        return False
+    if kind == "image":
+        file = list_loop_devices().get(mount.source)
+        return file is not None and build in file.parents and clears_itself(mount.source)
+    lower = re.search(r"(?:^|,)lowerdir=([^,]*)", mount.options)
+    return kind != "overlay" or (lower is not None and all(build in Path(one).parents for one in lower[1].split(":")))
+
+
+def unmount(place: Path, runner: Runner) -> None:
+    """Unmount; raises HostError naming who holds it. Never lazily: it would go on beside the next run."""
+    if runner.run(["umount", str(place)], accept=(0, 1, 32)):
+        holders = ", ".join(find_holders(place)) or "nobody seen"
+        raise HostError(f"cannot be unmounted, it is held by {holders}", place=str(place), next_step="end that program")
+
+
+def find_loops(build: Path) -> Iterator[tuple[Path, str]]:
+    """(file, words about it) of loop devices over files of the build folder.
+
+    None is detached here: a run's end with their mounts, so that somebody looks into an image with these.
     """
-    used = list_used_devices(build)
-    for backing in sorted(Path("/sys/block").glob("loop*/loop/backing_file")):
-        place = Path(backing.read_text().rstrip("\n").removesuffix(" (deleted)"))
-        device = f"/dev/{backing.parts[3]}"
-        if build in place.parents and device not in used:
-            yield Leftover(f"loop device {device}", place,
-                           lambda runner, device=device: runner.run(["losetup", "-d", device]))  # type: ignore[misc]  # fmt: skip
-
-
-def list_used_devices(build: Path) -> set[str]:
-    """Sources of mounts outside the build folder, and of all mounts in other processes' namespaces."""
-    own = Path("/proc/self/ns/mnt").readlink()
-    used = {source for place, source in list_mounts().items() if build not in place.parents}
-    namespaces = {own}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            namespace = (process / "ns/mnt").readlink()
-            if namespace not in namespaces:
-                used |= set(list_mounts(process.name).values())
-                namespaces.add(namespace)
-        except OSError:
-            continue  # it ended while we looked, or is not ours to look into
-    return used
+    places = {mount.source: mount.place for mount in list_mounts()}
+    for device, file in list_loop_devices().items():
+        if build in file.parents:
+            why = f"mounted on {places[device]}" if device in places else f"losetup -d {device} detaches it"
+            yield file, f"loop device {device}: {file} ({why})"
 
 
 def find_scratch(build: Path) -> Iterator[Leftover]:
@@ -156,7 +187,7 @@ def find_scratch(build: Path) -> Iterator[Leftover]:
 
 def remove_scratch(path: Path) -> None:
     """Remove a tree; raises HostError where something is mounted in it, whose content is not ours."""
-    if mounted := [place for place in list_mounts() if path in (place, *place.parents)]:
+    if mounted := [mount.place for mount in list_mounts() if path in (mount.place, *mount.place.parents)]:
         raise HostError("something is mounted here", place=str(mounted[0]), next_step=f"umount {mounted[0]}")
     remove_path(path)
     if path.name.startswith("shell-"):
@@ -170,7 +201,7 @@ def _list_inside(build: Path, pattern: str) -> list[Path]:
 
 def find_partials(build: Path) -> Iterator[Leftover]:
     """Unfinished files; neither links nor mounts are entered."""
-    mounts = list_mounts()
+    mounts = {mount.place for mount in list_mounts()}
     for folder, folders, files in os.walk(build):
         folders[:] = [name for name in folders if Path(folder) / name not in mounts]
         for name in sorted(files):

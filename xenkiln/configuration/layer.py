@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from xenkiln.system.files import hash_file
+
 UNSEEN_BY_RAMDISK = ("etc/apt", "etc/hosts", "etc/issue", "etc/motd", "etc/network", "etc/ssh",
     "etc/sysconfig/network", "etc/sysconfig/network-scripts", "etc/yum.repos.d", "home", "opt", "root", "srv",
     "usr/share/doc", "var/cache", "var/lib/dpkg", "var/log", "var/tmp")  # fmt: skip
@@ -44,7 +46,7 @@ def digest_for_ramdisk(upper: Path) -> str:
         if path.is_symlink():
             digest.update(str(path.readlink()).encode(errors="surrogateescape"))
         elif path.is_file():
-            digest.update(path.read_bytes())
+            digest.update(hash_file(path).encode())
     return digest.hexdigest()
 
 

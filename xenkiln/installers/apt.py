@@ -13,6 +13,7 @@ from xenkiln.errors import BuildError, CommandError
 from xenkiln.installers.apt_host import find_host_mirror, take_credentials, write_conf
 from xenkiln.installers.cache import keep_file
 from xenkiln.installers.contract import Selection
+from xenkiln.installers.index_fields import check_checksum, index_error, place_by_checksum, read_size
 from xenkiln.model.distributions import DEBIAN_RELEASES, DebianRelease
 from xenkiln.model.fields import check_package
 from xenkiln.model.packages import Package
@@ -22,6 +23,7 @@ from xenkiln.system.layout import Paths
 
 ARCHITECTURES = {"x86_64": "amd64", "i386": "i386"}
 SECURITY_SUFFIX = "-security"
+_WORDS = ("Package", "Version", "Architecture", "Filename")
 APT_HELPER = "/usr/lib/apt/apt-helper"
 ATTEMPTS = 3
 FIRST_PAUSE_SECONDS = 2.0
@@ -160,15 +162,17 @@ def simulate_install(selection: Selection, wanted: Sequence[str], context: Conte
 
 def _parse_stanza(stanza: str, origins: dict[tuple[str, str], str]) -> Package | None:
     fields = dict(re.findall(r"^([A-Za-z0-9-]+): (.*)$", stanza, re.MULTILINE))
-    origin = origins.get((fields["Package"], fields["Version"]))
+    origin = origins.get((fields.get("Package", ""), fields.get("Version", "")))
     if origin is None:
         return None
+    name, version, arch, location = (fields.get(field, "") for field in _WORDS)
     try:
-        check_package(fields["Package"], fields["Version"], fields["Architecture"], fields["Filename"])
+        check_package(name, version, arch, location)
     except ValueError as error:
-        raise BuildError(f"the mirror's index holds an {error}", next_step="name another mirror") from error
-    return Package(fields["Package"], fields["Version"], fields["Architecture"], fields["SHA256"],
-                   int(fields["Size"]), int(fields.get("Installed-Size", 0)), fields["Filename"], origin)  # fmt: skip
+        raise index_error(f"an {error}") from error
+    checksum = check_checksum("sha256", fields.get("SHA256", ""), name)
+    size, installed = (read_size(fields.get(*field).strip(), name) for field in (("Size", ""), ("Installed-Size", "0")))
+    return Package(name, version, arch, checksum, size, installed, location, origin)
 
 
 def fetch_files(selection: Selection, packages: Sequence[Package], context: Context) -> None:
@@ -202,7 +206,7 @@ def _download(mirror: str, packages: Sequence[Package], folder: Path, selection:
     words: list[str] = []
     for package in packages:
         archive = archive_of(mirror, f"-{package.origin}", selection)
-        target = folder / package.sha256
+        target = place_by_checksum(folder, package.sha256)
         if not _is_whole(target, package):
             words += [f"{archive}/{package.location}", str(target), f"SHA256:{package.sha256}"]
 
@@ -215,7 +219,7 @@ def _download(mirror: str, packages: Sequence[Package], folder: Path, selection:
 
 
 def _take(package: Package, folder: Path, context: Context) -> bool:
-    target = folder / package.sha256
+    target = place_by_checksum(folder, package.sha256)
     if not _is_whole(target, package):
         return False
     keep_file(context.paths.cache, package, target)

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xenkiln.errors import BuildError
+from xenkiln.installers.index_fields import place_by_checksum
 from xenkiln.model.packages import Package
 from xenkiln.system.files import hash_file, partial_path
 
 
 def cache_file(cache: Path, package: Package) -> Path:
     """Where a package lies in the cache."""
-    return cache / "packages" / package.sha256
+    return place_by_checksum(cache / "packages", package.sha256)
 
 
 def keep_file(cache: Path, package: Package, fetched: Path) -> None:
@@ -29,6 +30,7 @@ def keep_file(cache: Path, package: Package, fetched: Path) -> None:
         )
     target = cache_file(cache, package)
     target.parent.mkdir(parents=True, exist_ok=True)
+    partial_path(target).unlink(missing_ok=True)
     shutil.move(fetched, partial_path(target))
     # Not synced: what a power cut tears is seen by its checksum when it is used, and fetched again.
     partial_path(target).rename(target)

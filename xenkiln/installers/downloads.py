@@ -8,20 +8,22 @@ import queue
 import threading
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from xenkiln.installers.bounded_http import open_url
 from xenkiln.system.causes import explain_os_error
-from xenkiln.system.files import finish_file, partial_path
+from xenkiln.system.files import finish_file, open_partial, partial_path
 
 BACKOFF_SECONDS = (1.0, 4.0)
 """Waits between the rounds over all mirrors."""
 TIMEOUT_SECONDS = 30.0
 SLOWEST_RATE = 1000
 """Bytes a second, after TIMEOUT_SECONDS: what dnf.conf(5) calls minrate."""
+FRAMING_BYTES = 1 << 20
+"""Heads and the like: with these, an answer is at most twice as long as its content."""
 WORKERS = 4
 CHUNK = 1 << 18
 GONE = (404, 410)
@@ -64,36 +66,41 @@ def join_url(base: str, location: str) -> str:
 def fetch_all(wanted: Sequence[Wanted], tell: Callable[[int], None]) -> list[Failure]:
     """Fetch all, a few at a time; `tell` gets the number done. Returns what could not be had, in order.
 
-    Raises HostError when this host cannot keep what comes.
+    Raises HostError when this host cannot keep what comes, and whatever else a thread ran into.
     """
     todo: queue.SimpleQueue[Wanted] = queue.SimpleQueue()
-    done: queue.SimpleQueue[Failure | OSError | None] = queue.SimpleQueue()
+    done: queue.SimpleQueue[Failure | Exception | None] = queue.SimpleQueue()
     for item in wanted:
         todo.put(item)
-
-    def work() -> None:
-        while True:
-            try:
-                item = todo.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                done.put(fetch_file(item))
-            except OSError as error:
-                done.put(OSError(error.errno, error.strerror or str(error), error.filename or str(item.target)))
-
     # Daemons: an interrupted build ends at once, not when the slowest mirror has answered.
     for _ in range(min(WORKERS, len(wanted))):
-        threading.Thread(target=work, daemon=True).start()
+        threading.Thread(target=_work_off, args=(todo, done), daemon=True).start()
     failures = []
     for count in range(1, len(wanted) + 1):
         result = done.get()
         if isinstance(result, OSError):
             raise explain_os_error(result)
+        if isinstance(result, Exception):
+            raise result
         if result is not None:
             failures.append(result)
         tell(count)
     return sorted(failures, key=lambda failure: str(failure.wanted.target))
+
+
+def _work_off(todo: queue.SimpleQueue[Wanted], done: queue.SimpleQueue[Failure | Exception | None]) -> None:
+    """A thread's work: for each file exactly one answer."""
+    while True:
+        try:
+            item = todo.get_nowait()
+        except queue.Empty:
+            return
+        try:
+            done.put(fetch_file(item))
+        except OSError as error:
+            done.put(OSError(error.errno, error.strerror or str(error), error.filename or str(item.target)))
+        except Exception as error:  # noqa: BLE001  # without an answer the main thread would wait for ever
+            done.put(error)
 
 
 def fetch_file(wanted: Wanted) -> Failure | None:
@@ -121,10 +128,9 @@ def fetch_file(wanted: Wanted) -> Failure | None:
 
 
 def _fetch_once(url: str, wanted: Wanted) -> None:
-    partial = partial_path(wanted.target)
     digest = hashlib.new(wanted.algorithm, usedforsecurity=False)
     size = 0
-    with partial.open("wb") as stream:
+    with open_partial(wanted.target) as stream:
         for data in _receive(url, wanted.size):
             stream.write(data)
             digest.update(data)
@@ -139,8 +145,12 @@ def _fetch_once(url: str, wanted: Wanted) -> None:
 def _receive(url: str, promised: int) -> Iterator[bytes]:
     """What a mirror sends. Any error in here is the mirror's or the network's, none is of this host's disk."""
     size = 0
+
+    def check(received: int, seconds: float) -> None:
+        _check_pace(received, 2 * promised + FRAMING_BYTES, seconds)
+
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
+        with open_url(url, TIMEOUT_SECONDS, check) as answer:
             started = time.monotonic()
             while data := answer.read1(CHUNK):
                 size += len(data)
@@ -153,7 +163,8 @@ def _receive(url: str, promised: int) -> Iterator[bytes]:
     except urllib.error.URLError as error:
         missing = isinstance(error.reason, FileNotFoundError) or "No such file" in str(error.reason)
         raise UnusableAnswerError(str(error.reason), gone=missing, final=missing) from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        # A ValueError is an address that is none, to which a mirror leads.
         raise UnusableAnswerError(str(error) or type(error).__name__, final=False) from error
 
 

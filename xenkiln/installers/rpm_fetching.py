@@ -10,6 +10,7 @@ from xenkiln.errors import BuildError
 from xenkiln.installers.cache import cache_file, keep_file
 from xenkiln.installers.contract import Selection
 from xenkiln.installers.downloads import Failure, Wanted, fetch_all, join_url
+from xenkiln.installers.index_fields import place_by_checksum
 from xenkiln.installers.rpm_metadata import Entry
 from xenkiln.installers.rpm_signatures import check_signatures, make_keyring
 from xenkiln.installers.yum_commands import list_baseurls
@@ -44,7 +45,7 @@ def fetch_packages(selection: Selection, plan: PackagePlan, context: Context) ->
     with _open_folder(context) as folder:
         wanted = {
             package: Wanted(_list_urls(selection, package.origin, package.location, context),
-                            folder / package.sha256, "sha256", package.sha256, package.size)
+                            place_by_checksum(folder, package.sha256), "sha256", package.sha256, package.size)
             for package in missing
         }  # fmt: skip
         _fetch(list(wanted.values()), {item.target: package.full_name for package, item in wanted.items()}, context)
@@ -101,9 +102,9 @@ def _learn_checksums(selection: Selection, found: Mapping[Entry, str], context: 
     checksums = {}
     with _open_folder(context) as folder:
         wanted = {
-            entry: Wanted(_list_urls(selection, origin, entry.location, context), folder / entry.checksum,
+            entry: Wanted(_list_urls(selection, origin, entry.location, context), folder / str(number),
                           entry.algorithm, entry.checksum, entry.size)
-            for entry, origin in found.items()
+            for number, (entry, origin) in enumerate(found.items())
         }  # fmt: skip
         names = {item.target: " ".join(entry.identity) for entry, item in wanted.items()}
         _fetch(list(wanted.values()), names, context)

@@ -12,12 +12,14 @@ import lzma
 import re
 import sqlite3
 import xml.etree.ElementTree as ET
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from xenkiln.errors import BuildError
+from xenkiln.installers.index_fields import check_checksum, index_error, read_size
 from xenkiln.model.fields import check_package
 from xenkiln.system.commands import Runner
 
@@ -68,12 +70,15 @@ def read_date(index: Path) -> int:
 
 
 def read_entries(index: Path, runner: Runner) -> Iterator[Entry]:
-    """Every package of an index."""
+    """Every package of an index; raises BuildError for one that no distribution made."""
     for path in sorted(index.glob("*primary.*")):
-        if ".xml" in path.name:
-            return _read_xml(_unpack(path, runner))
-        if ".sqlite" in path.name:
-            return _read_database(_unpack(path, runner))
+        read = _read_xml if ".xml" in path.name else _read_database if ".sqlite" in path.name else None
+        if read:
+            try:
+                yield from read(_unpack(path, runner))
+            except (ET.ParseError, sqlite3.Error, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
+                raise index_error(f"a damaged {path.name}: {error}") from error
+            return
     raise BuildError("the repository's index lists no packages", place=str(index))
 
 
@@ -93,12 +98,18 @@ def _read_xml(data: bytes) -> Iterator[Entry]:
 
 
 def _read_package(element: ET.Element) -> Entry:
+    def find(tag: str) -> ET.Element:
+        found = element.findall(_COMMON + tag)
+        # The package manager and we must not read two different ones.
+        if len(found) != 1:
+            raise index_error(f"a package with {len(found)} elements {tag}")
+        return found[0]
+
     def text(tag: str) -> str:
-        return (element.findtext(_COMMON + tag) or "").strip()
+        return (find(tag).text or "").strip()
 
     def attribute(tag: str, name: str) -> str:
-        found = element.find(_COMMON + tag)
-        return "" if found is None else found.get(name, "")
+        return find(tag).get(name, "")
 
     version = join_version(attribute("version", "epoch"), attribute("version", "ver"), attribute("version", "rel"))
     identity = (text("name"), version, text("arch"))
@@ -113,17 +124,15 @@ def _read_database(data: bytes) -> Iterator[Entry]:
         rows = database.execute("SELECT name, epoch, version, release, arch, checksum_type, pkgId, size_package,"
                                 " size_installed, location_href FROM packages").fetchall()  # fmt: skip
     for name, epoch, version, release, arch, algorithm, checksum, size, installed, location in rows:
-        identity = (name, join_version(epoch, version, release), arch)
-        yield _make_entry(identity, algorithm, checksum, size, installed, location)
+        identity = (str(name), join_version(epoch, version, release), str(arch))
+        yield _make_entry(identity, *map(str, (algorithm, checksum, size, installed or 0, location)))
 
 
-def _make_entry(
-    identity: Identity, algorithm: str, checksum: str, size: str | int, installed: str | int, location: str
-) -> Entry:
+def _make_entry(identity: Identity, algorithm: str, checksum: str, size: str, installed: str, location: str) -> Entry:
     try:
         check_package(*identity, location)
     except ValueError as error:
-        advice = "the mirror is broken or was tampered with: name another one"
-        raise BuildError(f"the repository's index holds an {error}", next_step=advice) from error
-    name = "sha1" if algorithm == "sha" else algorithm
-    return Entry(identity, name, checksum.lower(), int(size), int(installed or 0), location)
+        raise index_error(f"an {error}") from error
+    name, words = "sha1" if algorithm == "sha" else algorithm, " ".join(identity)
+    return Entry(identity, name, check_checksum(name, checksum, words), read_size(size, words),
+                 read_size(installed or "0", words), location)  # fmt: skip

@@ -63,14 +63,17 @@ def list_kernel_files(kernel: Kernel, recipes: Path) -> list[Path]:
 
 
 def _walk_modules(modules: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """Each folder of modules with what is in it but folders, the innermost folders first."""
+    """Each folder of modules that holds files or links, with these, the innermost folders first."""
     for top, folders, files in os.walk(modules, topdown=False):
         folder = Path(top)
         links = [name for name in folders if (folder / name).is_symlink()]
         found = [folder / name for name in (*links, *files)]
         # `build` and `source` lead into the host's own tree.
         if folder.relative_to(modules).parts[:1] not in HOST_TREES:
-            yield folder, [path for path in found if path.relative_to(modules).parts not in HOST_TREES]
+            kept = [path for path in found if path.relative_to(modules).parts not in HOST_TREES]
+            # An empty folder would be in the image and not in what is compared to see a change.
+            if kept:
+                yield folder, kept
 
 
 def make_module_steps(kernel: Kernel, recipes: Path, root: Path) -> list[Step]:
@@ -86,12 +89,22 @@ def make_module_steps(kernel: Kernel, recipes: Path, root: Path) -> list[Step]:
             # Each folder anew: a package may have put a link anywhere below.
             target = resolve_in_root(root, f"/lib/modules/{version}/{folder.relative_to(modules)}")
             target.mkdir(parents=True, exist_ok=True)
+            target.chmod(0o755)
             for path in paths:
-                (target / path.name).unlink(missing_ok=True)
-                shutil.copy2(path, target / path.name, follow_symlinks=False)
-            shutil.copystat(folder, target)
+                _copy_plainly(path, target / path.name)
 
     return [Do(f"copy the modules of kernel {version}", copy_modules, writes=(root / "lib/modules" / version,))]
+
+
+def _copy_plainly(source: Path, target: Path) -> None:
+    """Copy a link as a link and a file's content, without modes and times: those of a checkout are chance.
+
+    What is made now gets the build's date when the image is sealed.
+    """
+    target.unlink(missing_ok=True)
+    shutil.copyfile(source, target, follow_symlinks=False)
+    if not target.is_symlink():
+        target.chmod(0o644)
 
 
 def make_kernel_step(kernel: Kernel, recipes: Path, root: Path, output: Path) -> Step:

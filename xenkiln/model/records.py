@@ -58,7 +58,7 @@ def parse_record(text: str) -> Record | None:
         data["steps"] = tuple(StepTime(**step) for step in data["steps"])
         data["files"] = {path: (size, mtime) for path, (size, mtime) in data["files"].items()}
         record = Record(**data)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     texts = [record.kind, record.name, record.key, record.identity, record.result, *_list_texts(record.values),
              *_list_texts(record.parts)]  # fmt: skip

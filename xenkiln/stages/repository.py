@@ -79,7 +79,7 @@ def _make_one(name: str, paths: Paths) -> list[Step]:
         output.mkdir(parents=True)
 
     def place(context: Context) -> None:
-        with hold_lock(paths.repository(name).with_name(f"{name}.lock"), f"the repository {name}", wait=True):
+        with hold_lock(paths.repository_lock(name), f"the repository {name}", wait=True):
             place_repository(output, paths.repository(name))
         remove_path(work)
 

@@ -8,6 +8,7 @@ import re
 from xenkiln.errors import HostError
 
 SEGFAULT = 139
+_MORE_MEMORY = "end other programs or add swap, and run this again: it goes on from the last finished step"
 
 CAUSES = (
     (r"No space left on device|needs? \d+.{0,20}on the .* filesystem|disk full",
@@ -42,6 +43,13 @@ def find_cause(tail: str, code: int) -> str:
     return "read the log; the run goes on from this step when you call it again"
 
 
+def explain_lack(error: OSError | MemoryError) -> HostError:
+    """What this host did not give, in the user's words."""
+    if isinstance(error, OSError):
+        return explain_os_error(error)
+    return HostError("there is too little free memory", place="this host", next_step=_MORE_MEMORY)
+
+
 def explain_os_error(error: OSError) -> HostError:
     """An error of the host's own kernel in the user's words: what, where, and the way out."""
     advice = {
@@ -49,6 +57,7 @@ def explain_os_error(error: OSError) -> HostError:
         errno.EDQUOT: "free some space and run this again: it goes on from the last finished step",
         errno.EACCES: "run it as the user whose folder it is, with sudo, or elsewhere: XENKILN_BUILD=/a/folder",
         errno.EPERM: "run it again with sudo",
+        errno.ENOMEM: _MORE_MEMORY,
         errno.EROFS: "put the build elsewhere with XENKILN_BUILD=/a/folder",
         errno.ELOOP: "there is a link where a file of the build should be: remove it",
     }

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from xenkiln.errors import BuildError
 
@@ -42,13 +43,17 @@ def write_finished(path: Path, content: str | bytes, mode: int = 0o644) -> None:
     """Write a small file whole or not at all."""
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
+    with open_partial(path, mode) as stream:
+        stream.write(data)
+    partial_path(path).chmod(mode)
+    finish_file(path)
+
+
+def open_partial(path: Path, mode: int = 0o644) -> BinaryIO:
+    """Begin a file's partial one anew; what lies there, a link perhaps, is removed and never written through."""
     partial = partial_path(path)
     partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
-    partial.chmod(mode)
-    finish_file(path)
+    return os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb")
 
 
 def list_extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:

@@ -74,6 +74,10 @@ class Paths:
         """A package repository that is made on this host."""
         return self.build / "repositories" / name
 
+    def repository_lock(self, name: str) -> Path:
+        """Held by the run that changes that repository's files."""
+        return self.build / "repositories" / f"{name}.lock"
+
     def log(self, stage: str) -> Path:
         """A stage's full output."""
         return self.images / "logs" / f"{stage}.log"

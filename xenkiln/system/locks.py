@@ -7,13 +7,17 @@ import multiprocessing
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from xenkiln.errors import HostError
 from xenkiln.system.causes import explain_os_error
+
+LOOKING_TRIES, LOOKING_SECONDS = 15, 0.02
+"""Who only looks whether a lock is held has it for an instant: that is no reason to be refused."""
 
 _claims: dict[Path, int] = {}
 """What this process keeps until it ends: path -> descriptor."""
@@ -52,7 +56,7 @@ def join_claim(path: Path, what: str) -> Iterator[None]:
     """Hold a lock, unless this run's main process has claimed it for all its workers; else as hold_lock."""
     descriptor = _open_lock(path)
     try:
-        if not _take(descriptor, wait=False):
+        if not _take(descriptor, wait=False, own=True):
             holder = _read_holder(descriptor)
             if not _is_own(holder):
                 raise _in_use(what, holder)
@@ -74,13 +78,36 @@ def find_lock_problem(path: Path, what: str) -> HostError | None:
     except OSError as error:
         return explain_os_error(error)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = _read_holder(descriptor)
-        return None if _is_own(holder) else _in_use(what, holder)
+        holder = _find_holder(descriptor)
+        return None if holder is None or _is_own(holder) else _in_use(what, holder)
     finally:
         os.close(descriptor)
-    return None
+
+
+def is_held(path: Path) -> bool:
+    """Whether any run holds a lock; taken for no longer than it takes to see that."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        return _find_holder(descriptor) is not None
+    finally:
+        os.close(descriptor)
+
+
+def _find_holder(descriptor: int) -> str | None:
+    """Who has it, None for nobody."""
+    return None if _try_for_a_moment(descriptor, fcntl.LOCK_SH, own=True) else _read_holder(descriptor)
+
+
+def _try_for_a_moment(descriptor: int, kind: int, *, own: bool) -> bool:
+    """Try to lock until those who only look have gone; with `own` no longer than until it is seen to be ours."""
+    for _ in range(LOOKING_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            return True
+        if own and _is_own(_read_holder(descriptor)):
+            break
+        time.sleep(LOOKING_SECONDS)
+    return False
 
 
 def _open_lock(path: Path) -> int:
@@ -88,11 +115,11 @@ def _open_lock(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
 
 
-def _take(descriptor: int, *, wait: bool) -> bool:
-    """Lock, and write down who we are; False when another has it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
+def _take(descriptor: int, *, wait: bool, own: bool = False) -> bool:
+    """Lock, and write down who we are; False when another has it, or, with `own`, when this run has."""
+    if wait:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    elif not _try_for_a_moment(descriptor, fcntl.LOCK_EX, own=own):
         return False
     os.ftruncate(descriptor, 0)
     words = f"process {os.getpid()} (doit {' '.join(sys.argv[1:])[:200]})"

@@ -10,7 +10,8 @@ from xenkiln.system.layout import PROJECT
 
 CODE = ("requirements.txt", "scripts/guest", "templates", "xenkiln")
 """What decides an image's content besides its recipe; a change here rebuilds."""
-CODE_BESIDE = ("xenkiln/commands", "xenkiln/reporter.py", "xenkiln/tasks.py", "xenkiln/system/progress.py")
+CODE_BESIDE = ("xenkiln/actions.py", "xenkiln/commands", "xenkiln/reporter.py", "xenkiln/system/progress.py",
+               "xenkiln/tasks.py")
 """What only talks to the user."""
 
 

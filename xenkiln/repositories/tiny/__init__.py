@@ -43,7 +43,7 @@ def make_repository_steps(work: Path, cache: Path, output: Path) -> list[Step]:
     return [
         Do("fetch kernel, busybox and ssh server as this host's apt is configured", fetch,
            ("apt-get", "dpkg-deb"), (cache / "debs", sources)),
-        Do("build their rpms", build, ("depmod", "rpmbuild", "zstd"), (layout, work / "tiny.spec")),
+        Do("build their rpms", build, ("depmod", "rpm", "rpmbuild", "zstd"), (layout, work / "tiny.spec")),
         Do("index the rpms", index, ("createrepo_c",), (output / "repodata",)),
     ]  # fmt: skip
 

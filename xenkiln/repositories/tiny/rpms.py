@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from xenkiln.errors import BuildError
 from xenkiln.repositories.tiny.trees import FOLDERS
 from xenkiln.system.execution import Context
 from xenkiln.system.templates import render_template
@@ -91,8 +92,25 @@ def build_rpms(rpms: list[Rpm], trees: Path, work: Path, output: Path, epoch: in
               "_tmppath": "/proc/self/cwd/rpmtmp"}  # fmt: skip
     words = [word for name, value in macros.items() for word in ("--define", f"{name} {value}")]
     context.tell(f"build {len(rpms)} rpms")
-    context.run(["rpmbuild", "-bb", "--target", "x86_64-linux", *words, spec],
+    # The first word that needs rpm's files has them read: which ones they are comes before all.
+    context.run(["rpmbuild", *name_rpm_files(context), "-bb", "--target", "x86_64-linux", *words, spec],
                 env={"SOURCE_DATE_EPOCH": str(epoch), **HONEST_DATES}, cwd=work)  # fmt: skip
+
+
+def name_rpm_files(context: Context) -> list[str]:
+    """Options with which rpm reads the files that it brings itself, and none of this host's or a user's.
+
+    One %_binary_filedigest_algorithm in /etc/rpm would change every package. Locking makes them too, without
+    being root: so nothing is mounted over those files.
+    """
+    ask = ("rpm", "--rcfile=/dev/null")
+    found = re.search(r"^Macro path: (.+)$", context.read([*ask, "--showrc"]), re.MULTILINE)
+    own = [name for name in found[1].split(":") if not name.startswith(("/etc/", "~"))] if found else []
+    if not own:
+        raise BuildError("it does not say where its macros are", place="rpm --showrc",
+                         next_step="run it to see whether this host's rpm works")  # fmt: skip
+    folder = context.read([*ask, "--eval", "%{_rpmconfigdir}"]).strip()
+    return [f"--macros={':'.join(own)}", f"--rcfile={folder}/rpmrc"]
 
 
 def list_entries(tree: Path, *, owns_folders: bool) -> list[str]:
