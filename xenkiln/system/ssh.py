@@ -1,4 +1,4 @@
-"""The one door to other machines: checked host keys, quoted commands, errors that help. The only paramiko."""
+"""The one door to other machines: checked host keys, quoted commands, errors that help. Uses paramiko, as ssh_trust."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from paramiko.ssh_exception import IncompatiblePeer
 from xenkiln.errors import CommandError, HostError, XenkilnError
 from xenkiln.model.domain import Deploy
 from xenkiln.system.commands import LAST_LINES, describe_ending
+from xenkiln.system.ssh_trust import load_trust, name_known_host
 
 PASSWORD_VARIABLE = "XENKILN_SSH_PASSWORD"  # noqa: S105  # where it is, not what it is
 CONNECT_SECONDS = 20
@@ -74,12 +75,19 @@ class Remote:
         self._client = client
         self._sftp: paramiko.SFTPClient | None = None
 
-    def run(self, argv: Sequence[str], *, input_text: str = "", accept: Sequence[int] = (0,)) -> Answer:
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input_text: str = "",
+        accept: Sequence[int] = (0,),
+        silence_seconds: float = SILENCE_SECONDS,
+    ) -> Answer:
         """Run a command to its end; every word arrives as it is. Raises CommandError and ConnectionLostError."""
         command = shlex.join(argv)
         self.note(f"{self.name}$ {command}")
         with self.translate_errors(command):
-            stdin, stdout, stderr = self._client.exec_command(PREPARE + command, timeout=SILENCE_SECONDS)
+            stdin, stdout, stderr = self._client.exec_command(PREPARE + command, timeout=silence_seconds)
             stdin.write(input_text.encode())
             stdin.channel.shutdown_write()
             out = stdout.read().decode(errors="replace")
@@ -92,6 +100,18 @@ class Remote:
         if answer.code not in accept:
             raise CommandError(f"{self.name}$ {command}", describe_ending(answer.code), last_lines=lines[-LAST_LINES:])
         return answer
+
+    @contextmanager
+    def stream(self, argv: Sequence[str]) -> Iterator[Stream]:
+        """Start a command and read what it prints while it runs; leaving ends it."""
+        command = shlex.join(argv)
+        self.note(f"{self.name}$ {command} &")
+        with self.translate_errors(command):
+            _, stdout, _ = self._client.exec_command(PREPARE + command)
+            try:
+                yield Stream(stdout.channel)
+            finally:
+                stdout.channel.close()
 
     def succeeds(self, argv: Sequence[str]) -> bool:
         """Whether a command that asks a question says yes (exit code 0)."""
@@ -156,47 +176,43 @@ class Remote:
         return f"{key.get_name()} {key.get_base64()}"
 
 
-class _Fingerprint(paramiko.MissingHostKeyPolicy):
-    """Take a host whose key has the recipe's fingerprint, and no other."""
+class Stream:
+    """A command's output as it comes; `errors` is what it has said on stderr so far."""
 
-    def __init__(self, wanted: str) -> None:
-        self.wanted = wanted.rstrip("=")
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+        self.errors = ""
 
-    def missing_host_key(self, client: object, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
-        """Called for every host, since no file of known ones is read."""
-        if key.fingerprint.rstrip("=") != self.wanted:
-            raise HostError(
-                f"its {key.get_name()} key is {key.fingerprint}, the recipe says {self.wanted}",
-                place=hostname,
-                next_step="ask its administrator, or compare on its own console:"
-                " ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; then correct deploy.fingerprint",
-            )
+    @property
+    def is_over(self) -> bool:
+        """Whether the command has ended, and all of it has been read."""
+        return self._channel.exit_status_ready() and not self._channel.recv_ready()
 
-
-class _Refuse(paramiko.MissingHostKeyPolicy):
-    """Nobody has said yet that this is the right host."""
-
-    def missing_host_key(self, client: object, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
-        """Called for a host that is in none of the files."""
-        raise HostError(
-            f"nothing says that this is the right host; its {key.get_name()} key is {key.fingerprint}",
-            place=hostname,
-            next_step="compare that with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub on its"
-            " console), then add it to known_hosts by `ssh` or write it as deploy.fingerprint",
-        )
+    def read(self, seconds: float) -> bytes:
+        """What has come, waiting at most so long for anything; b"" for nothing."""
+        self._channel.settimeout(seconds)
+        try:
+            data = self._channel.recv(BLOCK)
+        except TimeoutError:
+            data = b""
+        while self._channel.recv_ready():
+            data += self._channel.recv(BLOCK)
+        while self._channel.recv_stderr_ready():
+            self.errors += self._channel.recv_stderr(BLOCK).decode(errors="replace")
+        return data
 
 
 @contextmanager
-def connect(target: Deploy, note: Callable[[str], None]) -> Iterator[Remote]:
+def connect(target: Deploy, note: Callable[[str], None], *, trust_any: bool = False) -> Iterator[Remote]:
     """Connect to the host of a recipe's deploy section; `note` takes lines for a log.
 
-    Its key must be the recipe's fingerprint or in a known_hosts file. Logs in by agent, key file or the
-    password in XENKILN_SSH_PASSWORD. Raises HostError that says what to do.
+    Its key must be the recipe's fingerprint or in a known_hosts file, unless any is to be trusted. Logs in by agent,
+    key file or the password in XENKILN_SSH_PASSWORD. Raises HostError that says what to do.
     """
     name = f"{target.user}@{target.host}"
     client = paramiko.SSHClient()
     try:
-        _load_trust(client, target)
+        load_trust(client, target, trust_any=trust_any)
         note(f"# connecting to {name}, port {target.port}")
         with _explain_failure(target, name):
             _log_in(client, target)
@@ -205,24 +221,14 @@ def connect(target: Deploy, note: Callable[[str], None]) -> Iterator[Remote]:
         client.close()
 
 
-def _load_trust(client: paramiko.SSHClient, target: Deploy) -> None:
-    """The recipe's fingerprint alone, or the files of known hosts."""
-    if target.fingerprint:
-        client.set_missing_host_key_policy(_Fingerprint(target.fingerprint))
-        return
-    client.set_missing_host_key_policy(_Refuse())
-    for file in list_known_hosts(target):
-        if file.exists():
-            client.load_system_host_keys(str(file))
-        elif target.known_hosts:
-            raise HostError("does not exist", place=str(file), next_step="correct deploy.known_hosts")
-
-
-def list_known_hosts(target: Deploy) -> list[Path]:
-    """The recipe's own file, else those that ssh itself reads."""
-    if target.known_hosts:
-        return [Path(target.known_hosts).expanduser()]
-    return [Path("~/.ssh/known_hosts").expanduser(), Path("/etc/ssh/ssh_known_hosts")]
+def answers(target: Deploy, seconds: float) -> bool:
+    """Whether an ssh server says its name within that time; costs it nothing but that line."""
+    try:
+        with socket.create_connection((target.host, target.port), seconds) as stream:
+            stream.settimeout(seconds)
+            return stream.recv(4) == b"SSH-"
+    except OSError:
+        return False
 
 
 def _log_in(client: paramiko.SSHClient, target: Deploy) -> None:
@@ -284,8 +290,3 @@ def _explain_failure(target: Deploy, name: str) -> Iterator[None]:
     except (OSError, EOFError, paramiko.SSHException) as error:
         raise HostError(f"cannot be reached on port {target.port}: {error}", place=name,
                         next_step="check deploy.host and deploy.port, and that sshd runs there") from error  # fmt: skip
-
-
-def name_known_host(target: Deploy) -> str:
-    """A host as known_hosts has it, sshd(8)."""
-    return target.host if target.port == 22 else f"[{target.host}]:{target.port}"

@@ -8,7 +8,8 @@ import tempfile
 from collections.abc import Sequence
 
 from xenkiln.model.domain import Deploy
-from xenkiln.system.ssh import PREPARE, connect, name_known_host
+from xenkiln.system.ssh import PREPARE, connect
+from xenkiln.system.ssh_trust import name_known_host
 
 
 def open_terminal(target: Deploy, argv: Sequence[str]) -> int:
