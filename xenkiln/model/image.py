@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import model_validator
 
+from xenkiln.model.boot import Boot
 from xenkiln.model.configure import Configure
 from xenkiln.model.domain import Deploy, Domain
 from xenkiln.model.fields import (
@@ -211,6 +212,7 @@ class ImageRecipe(Section):
     kernel: Kernel = Kernel()
     ramdisk: Ramdisk
     domain: Domain = Domain()
+    boot: Boot = Boot()
     shapes: tuple[Literal["disk", "qcow2", "vhd"], ...] = ()
     signing_key: SigningKey | None = None
     deploy: Deploy | None = None
