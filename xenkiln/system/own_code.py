@@ -8,11 +8,12 @@ from pathlib import Path
 
 from xenkiln.system.layout import PROJECT
 
-CODE = ("requirements.txt", "scripts/guest", "templates", "xenkiln")
+CODE = ("requirements.txt", "scripts/guest", "scripts/host/lab/init", "templates", "xenkiln")
 """What decides an image's content besides its recipe; a change here rebuilds."""
-CODE_BESIDE = ("xenkiln/actions.py", "xenkiln/commands", "xenkiln/reporter.py", "xenkiln/system/progress.py",
-               "xenkiln/tasks.py")
-"""What only talks to the user."""
+CODE_BESIDE = ("xenkiln/actions.py", "xenkiln/commands", "xenkiln/lab", "xenkiln/metrics", "xenkiln/reporter.py",
+               "xenkiln/system/progress.py", "xenkiln/system/services.py", "xenkiln/system/ssh.py",
+               "xenkiln/system/ssh_trust.py", "xenkiln/tasks.py")
+"""What only talks to the user, or runs what has been built."""
 
 
 def list_code() -> list[Path]:
