@@ -1,0 +1,139 @@
+"""From what a guest that did not come up has said to the likely cause and the next step."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What is likely wrong, and what to do about it."""
+
+    fact: str
+    next_step: str
+
+
+NO_BLKFRONT = Cause(
+    "the ramdisk has no xen-blkfront, so the guest sees none of its disks",
+    "add xen-blkfront to ramdisk.modules, and build again",
+)
+NO_ROOT = Cause(
+    "root= names a device that the guest does not have",
+    "compare domain.root and disks.root.device with the devices that the console lists",
+)
+NO_INIT = Cause(
+    "there is no init on the root filesystem, or root= names another disk's",
+    "install the distribution's init (systemd-sysv, upstart, busybox), and look inside: doit shell:NAME",
+)
+WRONG_ARCHITECTURE = Cause(
+    "programs or kernel are of another architecture than the machine they are to run on",
+    "compare the recipe's arch with that of its kernel and of the programs in it",
+)
+BAD_FSTAB = Cause(
+    "/etc/fstab names a filesystem that cannot be mounted, and init waits or gave up over it",
+    "correct configure.mounts and disks.extra, or give such a mount the option nofail",
+)
+BAD_ROOT = Cause(
+    "the root filesystem is there and cannot be mounted",
+    "add its driver to ramdisk.modules (ext4 reads ext2 and ext3 too), and check rootflags in domain.extra",
+)
+NO_MEMORY = Cause("the guest runs out of memory", "raise domain.memory_mib")
+NO_LOADER = Cause(
+    "pygrub finds no kernel in the image",
+    "kernel.in_image: true puts one and a menu into it; or domain.boot: kernel",
+)
+NO_KERNEL_LOADER = Cause(
+    "Xen cannot load this kernel as a paravirtualised guest",
+    "take a kernel with CONFIG_XEN_PV (CONFIG_XEN_PVH for type: pvh) of the recipe's own architecture",
+)
+PANIC = Cause("the guest's kernel panicked", "read the lines above it in console.log")
+EMERGENCY = Cause("init gave up and wants a person at the console", "read in console.log which unit failed, and why")
+
+NO_HOST_MEMORY = Cause(
+    "the Xen host has too little memory free for this guest",
+    "end other guests of it, or lower domain.memory_mib",
+)
+BAD_RAMDISK = Cause(
+    "the kernel cannot unpack its ramdisk",
+    "build it again: doit clean ramdisk:NAME; a kernel needs support for the way its ramdisk is packed",
+)
+GIVEN_UP = r"emergency mode|Give root password for maintenance|Press Enter for maintenance"
+"""systemd and the rescue shells before it: nothing more will come."""
+PATTERNS = (
+    (r"Initramfs unpacking failed: write error", NO_MEMORY),
+    (r"Initramfs unpacking failed|invalid magic at start of compressed archive", BAD_RAMDISK),
+    (r"can't allocate low memory for domain|failed to free memory for the domain|not enough (free )?memory for domain",
+     NO_HOST_MEMORY),
+    (r"root=\S+ did not appear[^\0]*?block devices:[ \t]*\r?\n", NO_BLKFRONT),
+    ((r"Device with no driver: device/vbd/\d+(?![^\0]*blkfront)"
+      r"[^\0]*(VFS: Unable to mount root|Cannot open root|ALERT!|did not appear|Warning: /dev/\S+ does not exist)"),
+     NO_BLKFRONT),
+    ((r"root=\S+ did not appear|VFS: Cannot open root device|ALERT! +\S+ +does not exist|Gave up waiting for root"
+      r"|dracut\S* Warning: \S+ does not exist|no root= on the command line|No root device specified"
+      r"|No or empty root="), NO_ROOT),
+    (r"[Ee]xec format error|error -8\)|failed \(error -8|guest type \S+ not supported", WRONG_ARCHITECTURE),
+    ((r"cannot mount \S+ as the root|VFS: Unable to mount root fs|mount: mounting \S+ on /root failed"
+      r"|Failed to mount[^\n]*sysroot"), BAD_ROOT),
+    ((r"No working init found|Requested init \S+ failed|ramdisk: \S+ has no (folder )?/|No init found|Cannot find init"
+      r"|can't execute '\S*init'|Target filesystem doesn't have requested /\S+"), NO_INIT),
+    ((r"Dependency failed for (/|.*Local File|.*[Mm]ount)|Timed out waiting for device|Failed to mount"
+      r"|not every filesystem of /etc/fstab could be mounted|mount: mounting \S+ on \S+ failed"
+      r"|A start job is running for /?dev|Job dev-\S+\.device/start running"
+      r"|fsck\S*: No such file or directory while trying to open|mount: special device \S+ does not exist"), BAD_FSTAB),
+    (r"Out of memory|Kernel panic[^\n]*memory|page allocation failure|System is deadlocked on memory", NO_MEMORY),
+    ((r"[Bb]oot loader didn't return any data|bootloader.*failed|[Uu]nable to find (partition|[^\n]*kernel)"
+      r"|RuntimeError: Unable to"), NO_LOADER),
+    (r"no loader found|xc_dom_(find_loader|parse_image|probe)|not a Xen-ELF image|panic: xc_dom", NO_KERNEL_LOADER),
+    (r"Kernel panic", PANIC),
+    (GIVEN_UP, EMERGENCY),
+)  # fmt: skip
+"""In this order: what comes first is nearer to the cause."""
+
+SILENCE = Cause(
+    "the guest runs and says nothing on its Xen console",
+    "give the kernel console=hvc0 (configure.console; xvc0 for the kernels of CentOS 5), and let init use it",
+)
+NO_LOGIN = Cause(
+    "the guest is up, and nothing asks for a login on its Xen console",
+    "configure.console must be hvc0 (xvc0 for CentOS 5), with a getty of the guest's init on it",
+)
+NO_NETWORK = Cause(
+    "the guest has not been seen on the network",
+    "look for xen-netfront (ramdisk.modules or configure.load_modules), and at configure.network: eth0 by dhcp",
+)
+NO_SSH = Cause(
+    "the guest is on the network, and its ssh server does not let us in",
+    "install an ssh server; it must let root in with a key (PermitRootLogin)",
+)
+TOO_SLOW = Cause("it was still on its way when the time was over", "raise boot.time_limit_seconds")
+REBOOTS = Cause(
+    "something in the guest, or its kernel, restarts it each time",
+    "read in console.log what comes before each start; domain.on_crash: destroy keeps a crash from starting it again",
+)
+FLOOD = Cause("a program of the guest writes to its console without end", "read in console.log which one it is")
+ENDED = Cause(
+    "the guest switched itself off, or crashed before it could say why",
+    "read the end of console.log: an init or a script of the recipe may have ended it",
+)
+REFUSED = Cause("Xen, or the lab, could not create the guest", "read the lines above, and compare the domain section")
+
+Ending = Literal["time", "panic", "reboots", "flood", "gone", "refused"]
+BY_ENDING: dict[str, Cause] = {"reboots": REBOOTS, "flood": FLOOD, "gone": ENDED, "refused": REFUSED, "panic": PANIC}
+
+
+def diagnose(console: str, *, missing: list[str], seen_on_network: bool, ending: Ending = "time") -> Cause:
+    """The likely cause for a guest that did not do all it should; `missing` are kinds of expectations not met."""
+    for pattern, cause in PATTERNS:
+        if re.search(pattern, console):
+            return cause
+    if ending in BY_ENDING:
+        return BY_ENDING[ending]
+    if not console.strip():
+        return SILENCE
+    if missing == ["login"]:
+        return NO_LOGIN
+    if {"ssh", "command", "metadata"} & set(missing):
+        return NO_SSH if seen_on_network else NO_NETWORK
+    return TOO_SLOW
