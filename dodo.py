@@ -87,6 +87,29 @@ def task_shell() -> Iterator[Task]:
     return tasks.make_command_tasks("shell", tasks.doc_of(task_shell))
 
 
+def task_boot() -> Iterator[Task]:
+    """boot an image as a guest of real Xen, in qemu on this host, and see that it comes up
+
+    Builds the image and the lab's dom0 first where they are not up to date. What is expected is the recipe's
+    `boot` section. Leaves boot.json, console.log and boot.junit.xml beside the image, which stays as it is:
+    everything happens on overlays that are thrown away. Several boots at the same time share one Xen host.
+    """
+    return tasks.make_command_tasks("boot", tasks.doc_of(task_boot), after_build=True, host=tasks.LAB_HOST)
+
+
+def task_lab() -> Task:
+    """start a Xen host in qemu that stays up for work by hand: ssh, xl, deploy, boots that join it
+
+    Prints how to reach it. It listens on this host's loopback alone, and mounts nothing here.
+    """
+    return tasks.make_host_task("lab", tasks.doc_of(task_lab), after=tasks.list_builds(tasks.LAB_HOST))
+
+
+def task_lab_stop() -> Task:
+    """end the Xen host that `doit lab` started, and all that runs on it"""
+    return tasks.make_host_task("lab-stop", tasks.doc_of(task_lab_stop))
+
+
 def task_deploy() -> Iterator[Task]:
     """take a built image to the recipe's Xen host over ssh and start it there
 

@@ -80,7 +80,7 @@ def claim_build(loaded: LoadedImage) -> bool:
 
 def load_command(verb: str) -> Any:
     """The module of xenkiln/commands for a verb."""
-    return importlib.import_module(f"xenkiln.commands.{verb}")
+    return importlib.import_module(f"xenkiln.commands.{verb.replace('-', '_')}")
 
 
 def run_command(verb: str, *loaded: LoadedImage) -> None:

@@ -34,6 +34,8 @@ from xenkiln.system.layout import Paths, recipe_folder
 from xenkiln.system.workers import WatchedQueue
 
 STAGES = pipeline.CHAIN
+LAB_HOST = "lab-dom0"
+"""The recipe of the lab's own Xen host."""
 NOT_STARTED = 3
 """doit's own exit code for what is wrong before the first task."""
 
@@ -109,7 +111,7 @@ class Description(str):
     __slots__ = ()
 
     def __format__(self, form: str) -> str:
-        return format(self.partition("\n")[0], form)
+        return format(str(self).partition("\n")[0], form)
 
 
 def list_forms(verb: str, names: Sequence[str], default: Sequence[str]) -> str:
@@ -200,18 +202,28 @@ def doc_of(function: Callable[..., object]) -> str:
     return inspect.getdoc(function) or ""
 
 
-def make_command_tasks(verb: str, doc: str, *, after_build: bool = False) -> Iterator[Task]:
-    """A verb of xenkiln/commands that does something with one recipe or image each time it is asked."""
+def make_command_tasks(verb: str, doc: str, *, after_build: bool = False, host: str = "") -> Iterator[Task]:
+    """A verb of xenkiln/commands that does something with one recipe or image each time it is asked.
+
+    `host` is the recipe of the Xen host that it needs, which is built before and is no guest itself.
+    """
     good, broken = images()
+    hosts = list_builds(host)
     subtasks = [
         Task(f"{verb}:{loaded.name}", [(guard, [run_command, verb, loaded])],
-             task_dep=[f"build:{loaded.name}"] if after_build else [],
+             task_dep=[f"build:{loaded.name}", *hosts] if after_build else [],
              doc=loaded.recipe.summary, verbosity=2, io={"capture": False})
-        for loaded in good.values()
+        for loaded in good.values() if loaded.name != host
     ]  # fmt: skip
     subtasks += _make_broken_tasks(verb, broken)
     defaults = list_defaults(subtasks)
     yield from make_group(verb, doc, subtasks, defaults)
+
+
+def list_builds(name: str) -> list[str]:
+    """The task that builds a recipe, where this folder of recipes has it."""
+    good, broken = images()
+    return [f"build:{name}"] if name in good or name in broken else []
 
 
 def make_pair_tasks(verb: str, doc: str) -> Iterator[Task]:
@@ -227,8 +239,9 @@ def make_pair_tasks(verb: str, doc: str) -> Iterator[Task]:
                    doc="a recipe has errors" if wrong else f"{first} and {second}")  # fmt: skip
 
 
-def make_host_task(verb: str, doc: str, *options: dict[str, Any]) -> Task:
-    """A verb about this host, not about a recipe; `options` are doit's task parameters."""
-    task = Task(verb, [(guard_options, [verb])], verbosity=2, io={"capture": False}, params=options)
+def make_host_task(verb: str, doc: str, *options: dict[str, Any], after: Sequence[str] = ()) -> Task:
+    """A verb about this host, not about a recipe; `options` are doit's task parameters, `after` what it needs."""
+    task = Task(verb, [(guard_options, [verb])], verbosity=2, io={"capture": False}, params=options,
+                task_dep=list(after))  # fmt: skip
     task.doc = Description(doc)
     return task

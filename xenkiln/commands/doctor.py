@@ -20,7 +20,7 @@ from xenkiln.system.tools import PACKAGES, find_tool
 OPTIONAL = {"openssl": "passwords from a file or the environment", "faketime": "verify under another clock",
             "mkfs.xfs": "verify on another filesystem", "mkfs.btrfs": "verify on another filesystem",
             "qemu-img": "qcow2 and VHD", "gpg": "signatures", "mmdebstrap": "Debian and Ubuntu images",
-            "dnf": "rpm images"}  # fmt: skip
+            "dnf": "rpm images", "qemu-system-x86_64": "boot and lab", "ssh-keygen": "boot and lab"}  # fmt: skip
 ENOUGH_GIB = 4
 
 

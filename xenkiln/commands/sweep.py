@@ -23,9 +23,11 @@ from xenkiln.system.locks import hold_lock, is_held
 from xenkiln.system.mount_table import MountPoint, clears_itself, list_loop_devices, list_mounts
 from xenkiln.system.mounts import find_holders
 
-LOCKS = ("work/*/lock", "work/*/shell-*.lock", "cache/lock", "cache/*/*.lock", "verify/*.lock", "repositories/*.lock")
+LOCKS = ("work/*/lock", "work/*/shell-*.lock", "cache/lock", "cache/*/*.lock", "verify/*.lock", "repositories/*.lock",
+         "lab/host*.lock", "lab/boot-*.lock")
 SCRATCH = {"work/*/shell-*": "a shell's folder", "work/*/tmp/*": "scratch folder", "cache/fetching": "scratch folder",
-           "verify/*": "an unfinished verification"}  # fmt: skip
+           "verify/*": "an unfinished verification", "lab/host*": "a Xen host's folder",
+           "lab/boot-*": "a boot's folder"}  # fmt: skip
 """What is made for the time of a run, besides partial files; below the build folder."""
 RESOLVING = ("work/*/tmp/lock", "work/*/resolve", "work/*/apt")
 
