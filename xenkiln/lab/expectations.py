@@ -25,7 +25,9 @@ FACTS = (
     ("guest_type", "cat /sys/hypervisor/guest_type"),
     ("kernel", "uname -r"),
     ("memory_kib", "sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo"),
-    ("addresses", "ip -o addr show scope global | awk '{print $4}'"),
+    # A Debian of minbase has no ip, and busybox no hostname -I.
+    ("addresses", ("if command -v ip >/dev/null; then ip -o addr show scope global | awk '{print $4}';"
+                  " else hostname -I; fi")),
 )
 
 
