@@ -106,7 +106,10 @@ def task_lab() -> Task:
 
 
 def task_lab_stop() -> Task:
-    """end the Xen host that `doit lab` started, and all that runs on it"""
+    """end the Xen host that `doit lab` started, and all that runs on it
+
+    Refused while a boot uses that host, or while it is just being started.
+    """
     return tasks.make_host_task("lab-stop", tasks.doc_of(task_lab_stop))
 
 

@@ -88,6 +88,11 @@ def run_command(verb: str, *loaded: LoadedImage) -> None:
     load_command(verb).run(*loaded)
 
 
+def check_command(verb: str, loaded: LoadedImage) -> None:
+    """What a verb needs on this host, before anything is built for it."""
+    load_command(verb).check(loaded)
+
+
 def guard_options(verb: str, **options: object) -> TaskFailed | None:
     """As guard, for a verb with options of its own."""
     return guard(lambda: load_command(verb).run(**options))

@@ -17,6 +17,7 @@ from doit.task import Task
 from xenkiln import pipeline
 from xenkiln.actions import (
     check_before,
+    check_command,
     claim_build,
     clean_stage,
     guard,
@@ -209,9 +210,14 @@ def make_command_tasks(verb: str, doc: str, *, after_build: bool = False, host: 
     """
     good, broken = images()
     hosts = list_builds(host)
+    # What that verb needs here is asked for before anything is built for it.
+    checks = [Task(f"_{verb}:{loaded.name}", [(guard, [check_command, verb, loaded])], verbosity=2)
+              for loaded in good.values() if host]  # fmt: skip
+    yield from checks
     subtasks = [
         Task(f"{verb}:{loaded.name}", [(guard, [run_command, verb, loaded])],
-             task_dep=[f"build:{loaded.name}", *hosts] if after_build else [],
+             task_dep=[*([f"_{verb}:{loaded.name}"] if host else []), f"build:{loaded.name}", *hosts]
+             if after_build else [],
              doc=loaded.recipe.summary, verbosity=2, io={"capture": False})
         for loaded in good.values() if loaded.name != host
     ]  # fmt: skip

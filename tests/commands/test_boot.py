@@ -9,7 +9,7 @@ import pytest
 from conftest import FakeTool, FakeToolMaker
 
 from xenkiln.commands import boot
-from xenkiln.commands.boot import CONSOLE, JUNIT, RECORD, TOOLS, find_problems, report, run
+from xenkiln.commands.boot import CONSOLE, JUNIT, RECORD, TOOLS, find_problems, report, require_dom0, run
 from xenkiln.errors import BuildError, HostError, XenkilnError
 from xenkiln.lab import host
 from xenkiln.model.boot_record import BootRecord, Failure, Met
@@ -76,8 +76,9 @@ def test_too_little_memory_is_told_with_what_the_guest_wants(
 
 def test_a_dom0_that_was_never_built_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "build/images/lab-dom0/SHA256SUMS").unlink()
-    (problem,) = find_problems(load(tmp_path))
-    assert str(problem) == (
+    with pytest.raises(HostError) as caught:
+        require_dom0()
+    assert str(caught.value) == (
         f"{tmp_path}/build/images/lab-dom0: the lab's Xen host has not been built\n"
         "  next: put lab-dom0.yaml of the project's recipes beside your own"
     )

@@ -90,7 +90,8 @@ def boot_image(session: Session, image: Image, boot: Boot, *, pygrub: bool = Fal
     """Boot it on a host that runs; its console is in its folder then."""
     key = image.folder / "guest-key"
     make_key(key, "boot")
-    with hold_place(session.folder) as number, (image.folder / "log").open("w") as log:
+    with hold_place(session.folder, 0, 4096) as number, (image.folder / "log").open("w") as log:
+        assert number is not None
         guest = image.describe(number, key.with_suffix(".pub").read_text(), pygrub=pygrub)
         run = GuestBoot(guest, boot, Place(number), image.folder, image.folder / "console.log", lambda _: None)
         return run.run(session, lambda line: print(line, file=log, flush=True))

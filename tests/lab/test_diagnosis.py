@@ -40,7 +40,7 @@ def test_a_good_start_is_never_taken_for_a_broken_one(text: str) -> None:
 def test_devices_without_driver_are_usual_before_the_ramdisk_has_loaded_it() -> None:
     mount = "[ TIME ] Timed out waiting for device dev-xvdz1.device - /dev/xvdz1.\n"
     assert NO_DRIVERS in DEBIAN
-    assert diagnose(DEBIAN, missing=["command"], seen_on_network=True) == diagnosis.NO_SSH
+    assert diagnose(DEBIAN, missing=["ssh"], seen_on_network=True) == diagnosis.NO_SSH
     assert diagnose(DEBIAN + mount, missing=["command"], seen_on_network=True) == diagnosis.BAD_FSTAB
 
 
@@ -58,8 +58,9 @@ def test_nothing_at_all_on_the_console_is_silence(console: str, missing: list[st
         (["login", "ssh"], False, diagnosis.NO_NETWORK),
         (["ssh"], False, diagnosis.NO_NETWORK),
         (["ssh", "command", "metadata"], True, diagnosis.NO_SSH),
-        (["command"], True, diagnosis.NO_SSH),
-        (["metadata"], False, diagnosis.NO_NETWORK),
+        (["command"], True, diagnosis.COMMAND_FAILED),
+        (["command", "metadata"], False, diagnosis.COMMAND_FAILED),
+        (["metadata"], False, diagnosis.NO_META_DATA),
         (["console", "login"], True, diagnosis.TOO_SLOW),
     ],
 )
@@ -104,6 +105,7 @@ def test_how_it_ended_is_the_cause_where_no_text_says_more(ending: diagnosis.End
 def test_every_cause_is_reached_by_some_text_here() -> None:
     known = {cause for cause in vars(diagnosis).values() if isinstance(cause, Cause)}
     waiting = {diagnosis.SILENCE, diagnosis.NO_LOGIN, diagnosis.NO_NETWORK, diagnosis.NO_SSH, diagnosis.TOO_SLOW}
+    waiting |= {diagnosis.COMMAND_FAILED, diagnosis.NO_META_DATA}
     waiting |= {*diagnosis.BY_ENDING.values()} - {diagnosis.PANIC}
     assert {cause for cause, _ in CASES.values()} == known - waiting
 

@@ -35,7 +35,7 @@ class HereRemote:
     """A guest whose commands are run here."""
 
     def run(
-        self, argv: Sequence[str], *, input_text: str = "", accept: Sequence[int] = (0,), silence_seconds: float = 9
+        self, argv: Sequence[str], *, input_text: str = "", accept: Sequence[int] = (0,), limit_seconds: float = 9
     ) -> Answer:
         done = subprocess.run(argv, input=input_text, capture_output=True, text=True, check=False)
         if done.returncode not in accept:

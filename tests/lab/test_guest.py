@@ -50,13 +50,14 @@ def read_job(guest: Guest, *targets: int) -> dict[str, bytes]:
 def test_the_job_of_tiny_is_all_that_dom0_needs(tmp_path: Path) -> None:
     guest = make_guest(tmp_path, public_key="ssh-ed25519 AAAA boot\n")
     assert read_job(guest, 2) == {
-        f"{FOLDER}/settings": b"DOMAIN='tiny'\nCONFIG='/etc/xen/tiny'\nADDRESS='10.0.2.50'\n",
+        f"{FOLDER}/settings": b"DOMAIN='tiny'\nCONFIG='/run/lab/guests/tiny/xl.cfg'\nADDRESS='10.0.2.50'\n",
         f"{FOLDER}/disks": b"2 /var/lib/xen/images/tiny/root.img\n",
         f"{FOLDER}/bridges": b"",
         f"{FOLDER}/authorized-keys": b"ssh-ed25519 AAAA boot\n",
-        "etc/xen/tiny": TINY.encode(),
-        "var/lib/xen/images/tiny/vmlinuz": b"vmlinuz",
-        "var/lib/xen/images/tiny/initrd.img": b"initrd.img",
+        f"{FOLDER}/xl.cfg": TINY.encode(),
+        f"{FOLDER}/places": f"0 {PLACE}/vmlinuz\n1 {PLACE}/initrd.img\n".encode(),
+        f"{FOLDER}/files/0": b"vmlinuz",
+        f"{FOLDER}/files/1": b"initrd.img",
     }
     modes = {member.path: member.mode for member in make_job(guest, "10.0.2.50", [2])}
     assert modes.pop(f"{FOLDER}/authorized-keys") == 0o600
@@ -66,7 +67,7 @@ def test_the_job_of_tiny_is_all_that_dom0_needs(tmp_path: Path) -> None:
 def test_the_configuration_says_name_memory_and_type(tmp_path: Path) -> None:
     guest = make_guest(tmp_path, TINY.replace('name = "tiny"', 'name = "web-1"'))
     assert (guest.name, guest.domain_name, guest.memory_mib, guest.is_pvh) == ("tiny", "web-1", 96, False)
-    assert read_job(guest, 2)[f"{FOLDER}/settings"].startswith(b"DOMAIN='web-1'\nCONFIG='/etc/xen/tiny'\n")
+    assert read_job(guest, 2)[f"{FOLDER}/settings"].startswith(b"DOMAIN='web-1'\nCONFIG='/run/lab/guests/tiny/xl")
     assert make_guest(tmp_path, TINY.replace('type = "pv"', 'type = "pvh"')).is_pvh
 
 
@@ -109,7 +110,7 @@ def test_where_pygrub_finds_them_no_boot_files_go_along(tmp_path: Path) -> None:
     lines = [line for line in TINY.splitlines() if not line.startswith(("kernel", "ramdisk", "root"))]
     config = "\n".join(['bootloader = "pygrub"', *lines, ""])
     assert set(read_job(make_guest(tmp_path, config), 2)) == {
-        f"{FOLDER}/settings", f"{FOLDER}/disks", f"{FOLDER}/bridges", f"{FOLDER}/authorized-keys", "etc/xen/tiny"
+        f"{FOLDER}/{name}" for name in ("settings", "disks", "bridges", "authorized-keys", "xl.cfg", "places")
     }  # fmt: skip
 
 

@@ -16,17 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xenkiln.errors import HostError
-from xenkiln.lab import host, session
+from xenkiln.lab import host
 from xenkiln.lab.host import State, read_state
 from xenkiln.lab.machine import DOM0_MIB, XEN_MIB
 from xenkiln.lab.network import ADDRESSES
 from xenkiln.lab.session import (
-    QEMU_MIB,
     USUAL_GUESTS_MIB,
     Lab,
     Session,
     choose_memory,
-    find_memory_problem,
     hold_file,
     hold_place,
     share_machine,
@@ -46,6 +44,7 @@ sys.stdin.read()
 """
 STATE = State(40001, "SHA256:abc", 2560, "tcg", {"Xen": 2.5})
 HOST_MIB = DOM0_MIB + XEN_MIB
+ROOM_MIB = 4096
 
 
 @pytest.fixture
@@ -126,40 +125,38 @@ def test_a_link_in_a_locks_place_is_not_followed(lab: Lab) -> None:
 def test_there_is_a_place_for_each_address_and_no_more(tmp_path: Path) -> None:
     assert len(ADDRESSES) == 8
     with ExitStack() as stack:
-        numbers = [stack.enter_context(hold_place(tmp_path)) for _ in ADDRESSES]
+        numbers = [stack.enter_context(hold_place(tmp_path, 1, ROOM_MIB)) for _ in ADDRESSES]
         assert numbers == list(range(8))
-        with pytest.raises(HostError, match="has 8 guests already") as caught, hold_place(tmp_path):
-            pass
-        assert caught.value.next_step == "wait for a boot to end"
-    with hold_place(tmp_path) as number:
+        with hold_place(tmp_path, 1, ROOM_MIB) as number:
+            assert number is None
+    with hold_place(tmp_path, 1, ROOM_MIB) as number:
         assert number == 0
+
+
+def test_a_place_comes_with_its_memory_which_no_other_can_have(tmp_path: Path) -> None:
+    with hold_place(tmp_path, 900, 1000) as first:
+        assert first == 0
+        with hold_place(tmp_path, 900, 1000) as second:
+            assert second is None
+        with hold_place(tmp_path, 80, 1000) as small:
+            assert small == 1
+    with hold_place(tmp_path, 900, 1000) as again:
+        assert again == 0
 
 
 def test_a_place_that_was_left_is_taken_again(tmp_path: Path) -> None:
     with ExitStack() as stack:
-        stack.enter_context(hold_place(tmp_path))
-        with hold_place(tmp_path) as left:
+        stack.enter_context(hold_place(tmp_path, 1, ROOM_MIB))
+        with hold_place(tmp_path, 1, ROOM_MIB) as left:
             assert left == 1
-            assert stack.enter_context(hold_place(tmp_path)) == 2
-        with hold_place(tmp_path) as again:
+            assert stack.enter_context(hold_place(tmp_path, 1, ROOM_MIB)) == 2
+        with hold_place(tmp_path, 1, ROOM_MIB) as again:
             assert again == 1
 
 
 def test_places_are_apart_between_processes(tmp_path: Path) -> None:
-    with other_process_holding(tmp_path / "place-0.lock"), hold_place(tmp_path) as number:
+    with other_process_holding(tmp_path / "place-0.lock"), hold_place(tmp_path, 1, ROOM_MIB) as number:
         assert number == 1
-
-
-@pytest.mark.parametrize("guest_mib", [0, 96, 4096])
-def test_too_little_memory_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch, guest_mib: int) -> None:
-    needed = HOST_MIB + QEMU_MIB + guest_mib
-    monkeypatch.setattr(host, "available_mib", lambda: needed)
-    assert find_memory_problem(guest_mib) is None
-    monkeypatch.setattr(host, "available_mib", lambda: needed - 1)
-    assert str(find_memory_problem(guest_mib)) == (
-        f"this host: {needed - 1} MiB of memory are available, a Xen host with a guest of {guest_mib} MiB takes"
-        f" {needed}\n  next: end other programs, or lower domain.memory_mib"
-    )
 
 
 @pytest.mark.parametrize(
@@ -267,12 +264,11 @@ def test_a_second_host_is_refused_while_another_process_holds_the_lock(lab: Lab)
     assert not lab.host.exists()
 
 
-def test_a_boot_that_was_slower_joins_the_host_that_runs(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_boot_that_was_slower_joins_the_host_that_runs(lab: Lab) -> None:
     lab.folder.mkdir()
     write(lab.host, json.dumps(asdict(STATE)))
-    monkeypatch.setattr(session, "has_room", lambda *_: True)
     with other_process_holding(lab.folder / "host.lock"), share_machine(lab, 96, say_nothing) as joined:
-        assert joined == Session(lab.host, STATE, is_own=False)
+        assert joined == Session(lab.host, STATE, 0, is_own=False)
         assert not is_free(lab.folder / "users.lock")
         assert not joined.ends_now()
 
@@ -281,10 +277,21 @@ def test_an_own_host_ends_now_when_nobody_else_uses_it(lab: Lab) -> None:
     lab.folder.mkdir()
     users = lab.folder / "users.lock"
     write(lab.host, json.dumps(asdict(STATE)))
-    own = Session(lab.host, STATE, is_own=True, users=users)
-    with other_process_holding(users, fcntl.LOCK_SH):
-        assert not own.ends_now()
-        assert read_state(lab.host) == STATE
-    assert own.ends_now()
+    with hold_file(users, SHARED) as descriptor:
+        own = Session(lab.host, STATE, 0, is_own=True, users=descriptor)
+        with other_process_holding(users, fcntl.LOCK_SH):
+            assert not own.ends_now()
+            assert read_state(lab.host) == STATE
+        assert not is_free(users)
+        assert own.ends_now()
     assert read_state(lab.host) is None
-    assert Session(lab.host, STATE, is_own=True).ends_now()
+    assert Session(lab.host, STATE, 0, is_own=True).ends_now()
+
+
+def test_a_host_that_is_just_being_started_is_not_stopped(lab: Lab) -> None:
+    lab.folder.mkdir()
+    with (
+        other_process_holding(lab.folder / "starting.lock"),
+        pytest.raises(HostError, match="is just being started"),
+    ):
+        stop_lab(lab)

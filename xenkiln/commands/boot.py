@@ -18,7 +18,7 @@ from xenkiln.lab.junit import write_junit
 from xenkiln.lab.machine import QEMU
 from xenkiln.lab.meta_data import make_meta_data
 from xenkiln.lab.network import ADDRESSES
-from xenkiln.lab.session import Lab, find_memory_problem, hold_place, open_lab
+from xenkiln.lab.session import Lab, find_memory_problem, open_lab
 from xenkiln.model.boot_record import BootRecord, dump_boot_record
 from xenkiln.model.loader import LoadedImage
 from xenkiln.model.records import StepTime
@@ -40,8 +40,8 @@ def run(loaded: LoadedImage) -> None:
     paths = pipeline.paths_for(loaded)
     for name in (RECORD, CONSOLE, JUNIT):
         (paths.images / name).unlink(missing_ok=True)
-    if problems := find_problems(loaded):
-        raise XenkilnError("\n".join(map(str, problems)))
+    check(loaded)
+    require_dom0()
     folder = build_folder() / "lab" / f"boot-{loaded.name}"
     with (
         hold_lock(folder.with_name(f"{folder.name}.lock"), f"the boot of {loaded.name}"),
@@ -56,6 +56,12 @@ def run(loaded: LoadedImage) -> None:
     write_finished(paths.images / RECORD, dump_boot_record(record))
     write_junit(record, paths.images / JUNIT)
     report(record, paths)
+
+
+def check(loaded: LoadedImage) -> None:
+    """Refuse what cannot be booted here: asked before anything is built, and again before it is booted."""
+    if problems := find_problems(loaded):
+        raise XenkilnError("\n".join(map(str, problems)))
 
 
 def find_problems(loaded: LoadedImage) -> list[XenkilnError]:
@@ -74,16 +80,19 @@ def find_problems(loaded: LoadedImage) -> list[XenkilnError]:
 
 
 def find_lab_problems(guest_mib: int) -> list[XenkilnError]:
-    """What would keep a Xen host with such a guest from running here: tools, memory, a dom0."""
+    """What would keep a Xen host with such a guest from running here: tools, memory."""
     missing = find_missing(TOOLS)
     memory = find_memory_problem(guest_mib)
     problems: list[XenkilnError] = [missing_tools_error(missing)] if missing else []
-    problems += [memory] if memory else []
-    sums = describe_lab().images / "SHA256SUMS"
-    if not sums.is_file():
-        problems.append(HostError("the lab's Xen host has not been built", place=str(sums.parent),
-                                  next_step=f"put {DOM0}.yaml of the project's recipes beside your own"))  # fmt: skip
-    return problems
+    return [*problems, *([memory] if memory else [])]
+
+
+def require_dom0() -> None:
+    """Raise HostError where no Xen host has been built: another folder of recipes may not have its recipe."""
+    images = describe_lab().images
+    if not (images / "SHA256SUMS").is_file():
+        raise HostError("the lab's Xen host has not been built", place=str(images),
+                        next_step=f"put {DOM0}.yaml of the project's recipes beside your own")  # fmt: skip
 
 
 def boot_image(loaded: LoadedImage, paths: Paths, folder: Path, tell: Tell) -> BootRecord:
@@ -93,11 +102,11 @@ def boot_image(loaded: LoadedImage, paths: Paths, folder: Path, tell: Tell) -> B
     paths.log("boot").parent.mkdir(parents=True, exist_ok=True)
     paths.log("boot").write_text("")
     memory_mib = loaded.recipe.domain.memory_mib
-    with open_lab(describe_lab(), memory_mib, tell) as session, hold_place(session.folder) as number:
+    with open_lab(describe_lab(), memory_mib, tell) as session:
         key = folder / "guest-key"
         make_key(key, "boot")
-        guest = describe_guest(loaded, paths, key.with_suffix(".pub").read_text(), ADDRESSES[number])
-        boot = GuestBoot(guest, loaded.recipe.boot, Place(number), folder, paths.images / CONSOLE, tell)
+        guest = describe_guest(loaded, paths, key.with_suffix(".pub").read_text(), ADDRESSES[session.place])
+        boot = GuestBoot(guest, loaded.recipe.boot, Place(session.place), folder, paths.images / CONSOLE, tell)
         outcome = boot.run(session, runner.note)
         phases = (session.state.phases if session.is_own else {}) | outcome.phases
         return make_record(loaded, paths, started, session.state.accelerator, phases, outcome)
@@ -146,7 +155,7 @@ def make_record(
         hypervisor=facts.get("hypervisor", ""),
         guest_type=facts.get("guest_type", ""),
         kernel=facts.get("kernel", ""),
-        memory_mib=int(facts["memory_kib"]) >> 10 if "memory_kib" in facts else None,
+        memory_mib=int(facts["memory_kib"]) >> 10 if facts.get("memory_kib", "").isdecimal() else None,
         addresses=tuple(facts.get("addresses", "").split()),
         failure=outcome.failure,
     )

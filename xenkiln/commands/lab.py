@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xenkiln.commands.boot import describe_lab, find_lab_problems
+from xenkiln.commands.boot import describe_lab, find_lab_problems, require_dom0
 from xenkiln.errors import XenkilnError
 from xenkiln.lab import host
 from xenkiln.lab.network import GATEWAY, OTHER_ADDRESSES
@@ -16,6 +16,7 @@ def run() -> None:
     """Start it, and print how to reach it."""
     if problems := find_lab_problems(0):
         raise XenkilnError("\n".join(map(str, problems)))
+    require_dom0()
     lab = describe_lab()
     with show_progress("lab") as tell:
         state = start_lab(lab, tell)

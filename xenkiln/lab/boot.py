@@ -34,13 +34,16 @@ from xenkiln.model.domain import Deploy
 from xenkiln.system.ssh import answers, connect
 
 if TYPE_CHECKING:
-    from xenkiln.system.ssh import Remote, Stream
+    from xenkiln.system.ssh import Remote
+    from xenkiln.system.ssh_channels import Stream
 
 SCRIPT = "/run/lab/guest"
 TARGETS_OF_A_GUEST = 18
 """Its job, and no more disks than xvda to xvdp: numbers on dom0's SCSI bus, of which there are 255."""
 REBOOTS = 3
-LOOK_SECONDS, SSH_SECONDS = 0.2, 1.0
+LOOK_SECONDS, SSH_SECONDS, EARLY_SSH_SECONDS = 0.2, 1.0, 5.0
+IN_THE_WAY = 3
+"""scripts/host/lab/guest ends so where another guest has what this one needs."""
 ON_CONSOLE = ("console", "login")
 
 
@@ -92,7 +95,8 @@ class GuestBoot:
         with host.open_dom0(session.folder, session.state, note) as dom0, self.open_guest(session, dom0), self.login:
             if self.create(dom0):
                 ssh = self.find_ssh(session.folder)
-                view = View(self.console, ssh, self.guest.meta_data or {}, self.guest_type)
+                deadline = self.started + self.boot.time_limit_seconds
+                view = View(self.console, ssh, self.guest.meta_data or {}, self.guest_type, deadline)
                 self.watch(dom0, view, note)
         return self.outcome
 
@@ -107,8 +111,10 @@ class GuestBoot:
         disks = {job: ("raw", self.folder / "job.tar")}
         disks |= {target: ("qcow2", overlay) for target, overlay in zip(targets, overlays, strict=True)}
         self.tell("guest: its disks")
-        host.attach_disks(session.folder, disks)
+        if not session.is_own:
+            self.clear_place(session, dom0)
         try:
+            host.attach_disks(session.folder, disks)
             dom0.run(["sh", SCRIPT, "unpack", str(job)])
             yield
         finally:
@@ -117,11 +123,19 @@ class GuestBoot:
                 dom0.run(["sh", SCRIPT, "destroy", self.guest.name], accept=range(256))
                 host.detach_disks(session.folder, list(disks))
 
+    def clear_place(self, session: Session, dom0: Remote) -> None:
+        """End what a killed boot has left here, before its disks are taken away."""
+        dom0.run(["sh", SCRIPT, "clear", self.place.address])
+        host.detach_disks(session.folder, self.place.list_targets(TARGETS_OF_A_GUEST - 1))
+
     def create(self, dom0: Remote) -> bool:
         """Have Xen check the configuration and create the domain; a refusal is the verdict."""
         self.tell("guest: xl create")
         try:
-            dom0.run(["sh", SCRIPT, "create", self.guest.name])
+            answer = dom0.run(["sh", SCRIPT, "create", self.guest.name], accept=(0, IN_THE_WAY))
+            if answer.code == IN_THE_WAY:
+                raise HostError(f"{answer.err.strip()} on the lab's Xen host", place=self.guest.name,
+                                next_step="end that guest there, or doit lab-stop")  # fmt: skip
         except CommandError as error:
             said = "\n".join(error.last_lines)
             cause = diagnose(said, missing=[], seen_on_network=False, ending="refused")
@@ -161,9 +175,13 @@ class GuestBoot:
             if rest and self.console.text:
                 kind = dom0.run(["sh", SCRIPT, "kind", self.guest.name], accept=range(256)).out.strip()
                 self.settle(rest[0], find_lack_of_kind(kind, self.guest_type))
-        elif rest and self.console.find_phase() == SERVICES and time.monotonic() - self.tried_ssh >= SSH_SECONDS:
+        elif rest and time.monotonic() - self.tried_ssh >= self.count_pause():
             self.look_inside(rest, view, view.ssh, note)
             self.tried_ssh = time.monotonic()
+
+    def count_pause(self) -> float:
+        """Seconds between two tries of ssh: one that is not known to be up is asked less often."""
+        return SSH_SECONDS if self.console.find_phase() == SERVICES else EARLY_SSH_SECONDS
 
     def look_inside(self, rest: list[Expectation], view: View, ssh: Deploy, note: Callable[[str], None]) -> None:
         """Log in, once, and look for everything that is to be found inside."""
@@ -179,7 +197,7 @@ class GuestBoot:
             self.login.close()
             self.remote = None
             for expectation in rest:
-                self.lacks.setdefault(expectation.name, describe_error(error))
+                self.lacks[expectation.name] = describe_error(error)
 
     def settle(self, expectation: Expectation, lack: str) -> None:
         """Note that it is met, or what it lacks."""
@@ -191,8 +209,9 @@ class GuestBoot:
 
     def find_end(self, stream: Stream) -> tuple[Ending, str] | None:
         """Why waiting longer is of no use, None while it is."""
-        if self.console.starts > REBOOTS:
-            return "reboots", f"it reboots over and over: its kernel has started {self.console.starts} times"
+        starts = max(self.console.starts, 1 + stream.errors.split().count("again"))
+        if starts > REBOOTS:
+            return "reboots", f"it reboots over and over: its kernel has started {starts} times"
         if self.console.is_flooded:
             return "flood", f"it floods its console: {self.console.size >> 20} MiB so far"
         if "Kernel panic" in self.console.text:

@@ -64,27 +64,29 @@ GIVEN_UP = r"emergency mode|Give root password for maintenance|Press Enter for m
 PATTERNS = (
     (r"Initramfs unpacking failed: write error", NO_MEMORY),
     (r"Initramfs unpacking failed|invalid magic at start of compressed archive", BAD_RAMDISK),
-    (r"can't allocate low memory for domain|failed to free memory for the domain|not enough (free )?memory for domain",
-     NO_HOST_MEMORY),
-    (r"root=\S+ did not appear[^\0]*?block devices:[ \t]*\r?\n", NO_BLKFRONT),
-    ((r"Device with no driver: device/vbd/\d+(?![^\0]*blkfront)"
-      r"[^\0]*(VFS: Unable to mount root|Cannot open root|ALERT!|did not appear|Warning: /dev/\S+ does not exist)"),
+    ((r"can't allocate low memory for domain|failed to free memory for the domain"
+      r"|not enough (free )?memory for domain|xc_dom_boot_mem_init failed: Cannot allocate memory"), NO_HOST_MEMORY),
+    (r"root=\S{1,200} did not appear[^\0]{0,4000}?block devices:[ \t]*\r?\n", NO_BLKFRONT),
+    ((r"\A(?![^\0]*blkfront)[^\0]*?Device with no driver: device/vbd/[^\0]*"
+      r"(VFS: Unable to mount root|Cannot open root|ALERT!|did not appear|Warning: /dev/\S{1,200} does not exist)"),
      NO_BLKFRONT),
-    ((r"root=\S+ did not appear|VFS: Cannot open root device|ALERT! +\S+ +does not exist|Gave up waiting for root"
-      r"|dracut\S* Warning: \S+ does not exist|no root= on the command line|No root device specified"
-      r"|No or empty root="), NO_ROOT),
-    (r"[Ee]xec format error|error -8\)|failed \(error -8|guest type \S+ not supported", WRONG_ARCHITECTURE),
-    ((r"cannot mount \S+ as the root|VFS: Unable to mount root fs|mount: mounting \S+ on /root failed"
-      r"|Failed to mount[^\n]*sysroot"), BAD_ROOT),
-    ((r"No working init found|Requested init \S+ failed|ramdisk: \S+ has no (folder )?/|No init found|Cannot find init"
-      r"|can't execute '\S*init'|Target filesystem doesn't have requested /\S+"), NO_INIT),
-    ((r"Dependency failed for (/|.*Local File|.*[Mm]ount)|Timed out waiting for device|Failed to mount"
-      r"|not every filesystem of /etc/fstab could be mounted|mount: mounting \S+ on \S+ failed"
-      r"|A start job is running for /?dev|Job dev-\S+\.device/start running"
-      r"|fsck\S*: No such file or directory while trying to open|mount: special device \S+ does not exist"), BAD_FSTAB),
-    (r"Out of memory|Kernel panic[^\n]*memory|page allocation failure|System is deadlocked on memory", NO_MEMORY),
-    ((r"[Bb]oot loader didn't return any data|bootloader.*failed|[Uu]nable to find (partition|[^\n]*kernel)"
-      r"|RuntimeError: Unable to"), NO_LOADER),
+    ((r"root=\S{1,200} did not appear|VFS: Cannot open root device|ALERT! +\S{1,200} +does not exist"
+      r"|Gave up waiting for root|dracut\S{0,200} Warning: \S{1,200} does not exist|no root= on the command line"
+      r"|No root device specified|No or empty root="), NO_ROOT),
+    (r"[Ee]xec format error|error -8\)|failed \(error -8|guest type \S{1,200} not supported", WRONG_ARCHITECTURE),
+    ((r"cannot mount \S{1,200} as the root|VFS: Unable to mount root fs|mount: mounting \S{1,200} on /root failed"
+      r"|Failed to mount[^\n]{0,300}sysroot"), BAD_ROOT),
+    ((r"No working init found|Requested init \S{1,200} failed|ramdisk: \S{1,200} has no (folder )?/|No init found"
+      r"|Cannot find init|can't execute '\S{0,200}init'|Target filesystem doesn't have requested /\S{1,200}"), NO_INIT),
+    ((r"Dependency failed for (/|[^\n]{0,200}Local File|[^\n]{0,200}[Mm]ount)|Timed out waiting for device"
+      r"|Failed to mount|not every filesystem of /etc/fstab could be mounted|A start job is running for /?dev"
+      r"|mount: mounting \S{1,200} on \S{1,200} failed|Job dev-\S{1,200}\.device/start running"
+      r"|fsck\S{0,200}: No such file or directory while trying to open"
+      r"|mount: special device \S{1,200} does not exist"), BAD_FSTAB),
+    ((r"Out of memory|Kernel panic[^\n]{0,300}memory|page allocation failure|System is deadlocked on memory"),
+     NO_MEMORY),
+    ((r"[Bb]oot loader didn't return any data|bootloader[^\n]{0,200}failed|RuntimeError: Unable to"
+      r"|[Uu]nable to find (partition|[^\n]{0,300}kernel)"), NO_LOADER),
     (r"no loader found|xc_dom_(find_loader|parse_image|probe)|not a Xen-ELF image|panic: xc_dom", NO_KERNEL_LOADER),
     (r"Kernel panic", PANIC),
     (GIVEN_UP, EMERGENCY),
@@ -107,6 +109,14 @@ NO_SSH = Cause(
     "the guest is on the network, and its ssh server does not let us in",
     "install an ssh server; it must let root in with a key (PermitRootLogin)",
 )
+COMMAND_FAILED = Cause(
+    "the guest is up, and a command in it does not do what the recipe expects",
+    "try it by hand in doit shell:NAME or doit lab, and correct it or boot.commands",
+)
+NO_META_DATA = Cause(
+    "the guest is up, and has not fetched all of its meta-data",
+    "configure.fetch_metadata brings the client; what it says is on the console, and what it asked in boot.log",
+)
 TOO_SLOW = Cause("it was still on its way when the time was over", "raise boot.time_limit_seconds")
 REBOOTS = Cause(
     "something in the guest, or its kernel, restarts it each time",
@@ -119,14 +129,17 @@ ENDED = Cause(
 )
 REFUSED = Cause("Xen, or the lab, could not create the guest", "read the lines above, and compare the domain section")
 
+READ_CHARACTERS = 32 << 10
+"""Of a console's beginning and of its end: what is between them is what a guest repeats."""
 Ending = Literal["time", "panic", "reboots", "flood", "gone", "refused"]
 BY_ENDING: dict[str, Cause] = {"reboots": REBOOTS, "flood": FLOOD, "gone": ENDED, "refused": REFUSED, "panic": PANIC}
 
 
 def diagnose(console: str, *, missing: list[str], seen_on_network: bool, ending: Ending = "time") -> Cause:
     """The likely cause for a guest that did not do all it should; `missing` are kinds of expectations not met."""
+    said = console if len(console) <= 2 * READ_CHARACTERS else console[:READ_CHARACTERS] + console[-READ_CHARACTERS:]
     for pattern, cause in PATTERNS:
-        if re.search(pattern, console):
+        if re.search(pattern, said):
             return cause
     if ending in BY_ENDING:
         return BY_ENDING[ending]
@@ -134,6 +147,6 @@ def diagnose(console: str, *, missing: list[str], seen_on_network: bool, ending:
         return SILENCE
     if missing == ["login"]:
         return NO_LOGIN
-    if {"ssh", "command", "metadata"} & set(missing):
+    if "ssh" in missing:
         return NO_SSH if seen_on_network else NO_NETWORK
-    return TOO_SLOW
+    return COMMAND_FAILED if "command" in missing else NO_META_DATA if "metadata" in missing else TOO_SLOW

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 META_DATA_FOLDER = "/run/xenkiln"
 """Where the guest's meta-data client leaves what it fetched."""
 COMMAND_SECONDS = 60
-"""A command that says nothing for longer is given up, and tried again while there is time."""
+"""A command that takes longer is given up, and tried again while there is time."""
 FACTS = (
     ("hypervisor", "cat /sys/hypervisor/type"),
     ("guest_type", "cat /sys/hypervisor/guest_type"),
@@ -49,6 +50,11 @@ class View:
     ssh: Deploy | None
     meta_data: Mapping[str, str]
     guest_type: str
+    deadline: float = math.inf
+
+    def count_seconds(self) -> float:
+        """How much time is left; one second at least."""
+        return max(1.0, self.deadline - time.monotonic())
 
 
 def list_expectations(boot: Boot, guest_type: str) -> list[Expectation]:
@@ -76,7 +82,7 @@ def find_lack_over_ssh(expectation: Expectation, view: View, remote: Remote, fac
         case "ssh":
             return ""
         case "command":
-            return find_lack_of_command(expectation, remote)
+            return find_lack_of_command(expectation, remote, min(COMMAND_SECONDS, view.count_seconds()))
         case "metadata":
             return find_lack_of_meta_data(view.meta_data, remote)
         case _:
@@ -84,9 +90,12 @@ def find_lack_over_ssh(expectation: Expectation, view: View, remote: Remote, fac
             return find_lack_of_xen(facts, view.guest_type)
 
 
-def find_lack_of_command(expectation: Expectation, remote: Remote) -> str:
-    """Exit code and output of a command."""
-    answer = remote.run(["sh", "-c", expectation.run], accept=range(256), silence_seconds=COMMAND_SECONDS)
+def find_lack_of_command(expectation: Expectation, remote: Remote, seconds: float = COMMAND_SECONDS) -> str:
+    """Exit code and output of a command, within so many seconds."""
+    try:
+        answer = remote.run(["sh", "-c", expectation.run], accept=range(256), limit_seconds=seconds)
+    except CommandError as error:
+        return error.fact
     if answer.code:
         return f"exit code {answer.code}: {(answer.err or answer.out).strip()[-300:]}"
     return "" if expectation.text in answer.out else f"it prints {answer.out.strip()[-300:]!r}"
@@ -129,4 +138,4 @@ def find_lack_of_kind(kind: str, guest_type: str) -> str:
 
 def describe_error(error: HostError | CommandError) -> str:
     """The fact of an error in one line."""
-    return shlex.join(str(error).splitlines()[:1]).strip("'")
+    return next(iter(str(error).splitlines()), "")

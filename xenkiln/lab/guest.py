@@ -71,16 +71,18 @@ def make_job(guest: Guest, address: str, targets: Sequence[int]) -> list[Member]
 
     `targets` are the numbers on dom0's SCSI bus of the guest's disks, in their order.
     """
-    folder, config = f"{JOB}/{guest.name}", f"/etc/xen/{guest.name}"
-    settings = {"DOMAIN": guest.domain_name, "CONFIG": config, "ADDRESS": address}
+    folder = f"{JOB}/{guest.name}"
+    settings = {"DOMAIN": guest.domain_name, "CONFIG": f"/{folder}/xl.cfg", "ADDRESS": address}
+    places = "".join(f"{number} {file.path}\n" for number, file in enumerate(guest.boot_files))
     disks = "".join(f"{target} {disk.path}\n" for target, disk in zip(targets, guest.disks, strict=True))
     members = [
         Member(f"{folder}/settings", format_settings(settings)),
         Member(f"{folder}/disks", disks.encode()),
         Member(f"{folder}/bridges", "".join(f"{name}\n" for name in list_bridges(guest)).encode()),
         Member(f"{folder}/authorized-keys", guest.public_key.encode(), 0o600),
-        Member(config.lstrip("/"), guest.config),
-        *(Member(file.path.lstrip("/"), file.local) for file in guest.boot_files),
+        Member(f"{folder}/xl.cfg", guest.config),
+        Member(f"{folder}/places", places.encode()),
+        *(Member(f"{folder}/files/{number}", file.local) for number, file in enumerate(guest.boot_files)),
     ]
     bodies = list_bodies(guest.meta_data) if guest.meta_data else {}
     return [*members, *(Member(f"{folder}/meta-data/latest/{path}", body.encode()) for path, body in bodies.items())]

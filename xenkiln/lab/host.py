@@ -129,9 +129,12 @@ def attach_disks(folder: Path, disks: dict[int, tuple[str, Path]]) -> None:
 def detach_disks(folder: Path, targets: list[int]) -> None:
     """Take disks away from a dom0 that has let go of them; raises HostError where qemu keeps one."""
     socket = folder / machine.MONITOR
-    monitor.order(socket, *(("device_del", {"id": f"disk{target}"}) for target in targets))
     deadline = time.monotonic() + DETACHING_SECONDS
-    for target in targets:
+    there = [target for target in targets if _has_node(socket, target)]
+    for target in there:
+        with suppress(HostError):  # only the file was attached when somebody was killed
+            monitor.order(socket, ("device_del", {"id": f"disk{target}"}))
+    for target in there:
         # A device goes when dom0 has been told, and its file not before.
         while _has_node(socket, target):
             try:
@@ -173,7 +176,8 @@ def kill_machine(folder: Path) -> None:
     """Kill what runs in the machine's folder and is called qemu."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if (process / "cwd").readlink() == folder and machine.QEMU.encode() in (process / "cmdline").read_bytes():
+            is_here = (process / "cwd").readlink() == folder.resolve()
+            if is_here and machine.QEMU.encode() in (process / "cmdline").read_bytes():
                 os.kill(int(process.name), signal.SIGKILL)
 
 

@@ -19,7 +19,7 @@ from xenkiln.lab import dom0, host, machine
 from xenkiln.lab.accelerator import choose_accelerator
 from xenkiln.lab.network import ADDRESSES
 from xenkiln.system.files import remove_path
-from xenkiln.system.locks import hold_lock
+from xenkiln.system.locks import hold_lock, is_held
 from xenkiln.system.services import ended_service, start_service
 
 USUAL_GUESTS_MIB = 2048
@@ -28,6 +28,14 @@ QEMU_MIB = 128
 XEN_SPARE_MIB = 16
 """Page tables and console of a guest, beside its memory."""
 JOIN_SECONDS = 240
+STOP_SECONDS = 30
+AT_ONCE = fcntl.LOCK_EX | fcntl.LOCK_NB
+GUARD = """"$@" & machine=$!
+exec 3<&{descriptor}
+read -r word <&3
+[ "$word" = stay ] || kill -9 "$machine"
+"""
+"""qemu, ended when whoever starts it is gone before having said that it is to stay."""
 WAIT_SECONDS = 0.1
 
 
@@ -52,21 +60,28 @@ class Lab:
 
 @dataclass(frozen=True)
 class Session:
-    """A running host, and whether it was started for us and so ends with us."""
+    """A running host, the place on it that is ours, and whether the host was started for us and so ends with us.
+
+    users: the descriptor of users.lock by which an owner counts as one of them.
+    """
 
     folder: Path
     state: host.State
+    place: int
     is_own: bool
-    users: Path | None = None
+    users: int | None = None
 
     def ends_now(self) -> bool:
         """Whether the host is about to end, so that nothing on it needs to be tidied up."""
         if not self.is_own or self.users is None:
             return self.is_own
-        with hold_file(self.users, fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
-            if alone is not None:
-                (self.folder / host.STATE).unlink(missing_ok=True)  # nobody joins from now on
-            return alone is not None
+        try:
+            fcntl.flock(self.users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(self.users, fcntl.LOCK_SH)  # a try that fails loses what was held
+            return False
+        (self.folder / host.STATE).unlink(missing_ok=True)  # nobody joins from now on
+        return True
 
 
 @contextmanager
@@ -103,53 +118,71 @@ def choose_memory(guest_mib: int) -> int:
 
 @contextmanager
 def open_lab(lab: Lab, guest_mib: int, tell: host.Tell) -> Iterator[Session]:
-    """A running Xen host with room for the guest: one that runs, or one that is started and ended here."""
+    """A running Xen host with a place for the guest: one that runs, or one that is started and ended here."""
     deadline = time.monotonic() + JOIN_SECONDS
     while True:
-        with hold_file(lab.folder / "users.lock", fcntl.LOCK_SH):
-            with hold_file(lab.folder / "host.lock", fcntl.LOCK_EX | fcntl.LOCK_NB) as lock:
+        with ExitStack() as stack:
+            stack.enter_context(hold_file(lab.folder / "users.lock", fcntl.LOCK_SH))
+            with hold_file(lab.folder / "host.lock", AT_ONCE) as lock:
                 if lock is not None:
                     break
             state = host.read_state(lab.host)
-            if state and has_room(lab, state, guest_mib):
-                yield Session(lab.host, state, is_own=False)
+            place = stack.enter_context(hold_place(lab.host, guest_mib, count_guest_mib(state))) if state else None
+            if state and place is not None:
+                yield Session(lab.host, state, place, is_own=False)
                 return
         if state or time.monotonic() > deadline:
-            folder = lab.folder / f"host-{os.getpid()}"
-            # Held for sweep, which takes a folder without a lock for a killed run's.
-            own = hold_lock(folder.with_name(f"{folder.name}.lock"), "this Xen host")
-            with own, own_machine(lab, folder, guest_mib, tell, ()) as started:
+            with own_folder(lab, guest_mib, tell) as started:
                 yield started
-            folder.with_name(f"{folder.name}.lock").unlink()
             return
-        tell("wait for the Xen host that another boot starts")
+        end_orphan(lab)
+        tell("wait for the Xen host that another run starts")
         time.sleep(WAIT_SECONDS)
     with share_machine(lab, guest_mib, tell) as started:
         yield started
 
 
-def has_room(lab: Lab, state: host.State, guest_mib: int) -> bool:
-    """Whether Xen there has the memory for one more guest."""
-    with host.open_dom0(lab.host, state, lambda _: None) as dom0_host:
-        told = dom0_host.run(["xl", "info"]).out
-    free = next(int(line.partition(":")[2]) for line in told.splitlines() if line.startswith("free_memory"))
-    return free >= guest_mib + XEN_SPARE_MIB
+def count_guest_mib(state: host.State) -> int:
+    """What a host's guests may have in all."""
+    return state.memory_mib - machine.DOM0_MIB - machine.XEN_MIB
+
+
+def end_orphan(lab: Lab) -> None:
+    """End a machine whose starter was killed before it was ready: qemu holds the host's lock, and nobody starts it."""
+    with hold_file(lab.folder / "starting.lock", AT_ONCE) as alone:
+        if alone is not None and host.read_state(lab.host) is None:
+            host.kill_machine(lab.host)
+
+
+@contextmanager
+def own_folder(lab: Lab, guest_mib: int, tell: host.Tell) -> Iterator[Session]:
+    """A host that nobody joins."""
+    folder = lab.folder / f"host-{os.getpid()}"
+    lock = folder.with_name(f"{folder.name}.lock")
+    # Held for sweep, which takes a folder without a lock for a killed run's.
+    with hold_lock(lock, "this Xen host"), own_machine(lab, folder, guest_mib, tell, ()) as started:
+        yield started
+    lock.unlink()
 
 
 @contextmanager
 def share_machine(lab: Lab, guest_mib: int, tell: host.Tell) -> Iterator[Session]:
     """Start the host that others may join, and end it when the last of them has gone."""
     with ExitStack() as stack:
-        lock = stack.enter_context(hold_file(lab.folder / "host.lock", fcntl.LOCK_EX | fcntl.LOCK_NB))
-        if lock is None:
+        starting = stack.enter_context(hold_file(lab.folder / "starting.lock", fcntl.LOCK_EX))
+        lock = stack.enter_context(hold_file(lab.folder / "host.lock", AT_ONCE))
+        if lock is None or starting is None:
             # Another was quicker.
+            stack.close()
             yield stack.enter_context(open_lab(lab, guest_mib, tell))
             return
+        users = stack.enter_context(hold_file(lab.folder / "users.lock", fcntl.LOCK_SH))
         with own_machine(lab, lab.host, guest_mib, tell, (lock,)) as started:
-            yield replace(started, users=lab.folder / "users.lock")
+            fcntl.flock(starting, fcntl.LOCK_UN)
+            yield replace(started, users=users)
             tell("wait for the other boots on this Xen host")
-            with hold_file(lab.folder / "users.lock", fcntl.LOCK_EX):
-                (lab.host / host.STATE).unlink(missing_ok=True)
+            fcntl.flock(users or 0, fcntl.LOCK_EX)
+            (lab.host / host.STATE).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -161,9 +194,10 @@ def own_machine(
     process = start_service(machine.make_command(made), folder, folder / machine.OUTPUT, stays=False,
                             keep_open=keep_open)  # fmt: skip
     try:
-        with ended_service(process):
+        with ended_service(process), hold_place(folder, guest_mib, guest_mib) as place:
             phases = host.wait_until_ready(folder, process, tell)
-            yield Session(folder, host.write_state(folder, made, dom0.read_fingerprint(keys.host), phases), is_own=True)
+            state = host.write_state(folder, made, dom0.read_fingerprint(keys.host), phases)
+            yield Session(folder, state, place or 0, is_own=True)
     finally:
         remove_path(folder)
 
@@ -180,44 +214,67 @@ def prepare(lab: Lab, folder: Path, guest_mib: int, tell: host.Tell) -> tuple[ma
 
 
 @contextmanager
-def hold_place(lab: Path) -> Iterator[int]:
-    """One of the places for guests that a running host has; raises HostError when all are taken."""
+def hold_place(folder: Path, guest_mib: int, room_mib: int) -> Iterator[int | None]:
+    """One of the places for guests that a running host has, and so much of its memory; None where it has not both."""
     with ExitStack() as stack:
-        for number in range(len(ADDRESSES)):
-            name = lab / f"place-{number}.lock"
-            if stack.enter_context(hold_file(name, fcntl.LOCK_EX | fcntl.LOCK_NB)) is not None:
-                yield number
-                return
-    raise HostError(f"the lab has {len(ADDRESSES)} guests already, which is all it has addresses for",
-                    place=str(lab), next_step="wait for a boot to end")  # fmt: skip
+        taken, free = 0, None
+        with hold_file(folder / "places.lock", fcntl.LOCK_EX):
+            for number in range(len(ADDRESSES)):
+                name = folder / f"place-{number}.lock"
+                if free is None and (held := stack.enter_context(hold_file(name, AT_ONCE))) is not None:
+                    free = (number, held)
+                elif name.exists() and is_held(name):
+                    taken += int(name.read_text() or 0)
+            if free is not None and taken + guest_mib <= room_mib:
+                os.ftruncate(free[1], 0)
+                os.pwrite(free[1], str(guest_mib + XEN_SPARE_MIB).encode(), 0)
+            else:
+                free = None
+        yield free[0] if free else None
 
 
 def start_lab(lab: Lab, tell: host.Tell) -> host.State:
-    """Start a host that stays; raises HostError where one runs."""
-    with hold_file(lab.folder / "host.lock", fcntl.LOCK_EX | fcntl.LOCK_NB) as lock:
+    """Start a host that stays; raises HostError where one runs. Until it is ready it ends with us, however we end."""
+    end_orphan(lab)
+    with ExitStack() as stack:
+        stack.enter_context(hold_file(lab.folder / "starting.lock", fcntl.LOCK_EX))
+        lock = stack.enter_context(hold_file(lab.folder / "host.lock", AT_ONCE))
         if lock is None:
             raise HostError("a Xen host of the lab runs already", place=str(lab.host),
                             next_step="wait for the boot that started it, or doit lab-stop")  # fmt: skip
         made, keys = prepare(lab, lab.host, 0, tell)
-        process = start_service(machine.make_command(made), lab.host, lab.host / machine.OUTPUT, stays=True,
-                                keep_open=(lock,))  # fmt: skip
+        ours, theirs = os.pipe()
+        stack.callback(os.close, theirs)
+        argv = ["sh", "-c", GUARD.format(descriptor=ours), "sh", *machine.make_command(made)]
+        process = start_service(argv, lab.host, lab.host / machine.OUTPUT, stays=True, keep_open=(lock, ours))
+        os.close(ours)
         try:
             phases = host.wait_until_ready(lab.host, process, tell)
             state = host.write_state(lab.host, made, dom0.read_fingerprint(keys.host), phases)
         except BaseException:
-            with ended_service(process):
-                raise
+            host.kill_machine(lab.host)
+            raise
+        os.write(theirs, b"stay\n")
     return state
 
 
 def stop_lab(lab: Lab) -> bool:
     """End the host that runs, and remove what it left; False where none does."""
     with ExitStack() as stack:
-        if stack.enter_context(hold_file(lab.folder / "users.lock", fcntl.LOCK_EX | fcntl.LOCK_NB)) is None:
+        if stack.enter_context(hold_file(lab.folder / "users.lock", AT_ONCE)) is None:
             raise HostError("a boot uses the lab's Xen host", place=str(lab.host), next_step="wait for it to end")
-        free = stack.enter_context(hold_file(lab.folder / "host.lock", fcntl.LOCK_EX | fcntl.LOCK_NB))
-        if free is None:
-            host.stop_machine(lab.host)
-            stack.enter_context(hold_file(lab.folder / "host.lock", fcntl.LOCK_EX))
+        if stack.enter_context(hold_file(lab.folder / "starting.lock", AT_ONCE)) is None:
+            raise HostError("the lab's Xen host is just being started", place=str(lab.host),
+                            next_step="wait until it is up, then run this again")  # fmt: skip
+        found = False
+        deadline = time.monotonic() + STOP_SECONDS
+        while stack.enter_context(hold_file(lab.folder / "host.lock", AT_ONCE)) is None:
+            if time.monotonic() > deadline:
+                raise HostError("the lab's Xen host does not end", place=str(lab.host),
+                                next_step=f"look for a qemu that runs in {lab.host}, and end it")  # fmt: skip
+            if not found:
+                host.stop_machine(lab.host)
+            found = True
+            time.sleep(WAIT_SECONDS)
         remove_path(lab.host)
-        return free is None
+        return found

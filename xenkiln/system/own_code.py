@@ -12,7 +12,7 @@ CODE = ("requirements.txt", "scripts/guest", "scripts/host/lab/init", "templates
 """What decides an image's content besides its recipe; a change here rebuilds."""
 CODE_BESIDE = ("xenkiln/actions.py", "xenkiln/commands", "xenkiln/lab", "xenkiln/metrics", "xenkiln/reporter.py",
                "xenkiln/system/progress.py", "xenkiln/system/services.py", "xenkiln/system/ssh.py",
-               "xenkiln/system/ssh_trust.py", "xenkiln/tasks.py")
+               "xenkiln/system/ssh_channels.py", "xenkiln/system/ssh_trust.py", "xenkiln/tasks.py")
 """What only talks to the user, or runs what has been built."""
 
 

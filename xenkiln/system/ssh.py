@@ -1,4 +1,4 @@
-"""The one door to other machines: checked host keys, quoted commands, errors that help. Uses paramiko, as ssh_trust."""
+"""The one door to other machines: checked host keys, quoted commands, errors that help. Only ssh*.py use paramiko."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from paramiko.ssh_exception import IncompatiblePeer
 from xenkiln.errors import CommandError, HostError, XenkilnError
 from xenkiln.model.domain import Deploy
 from xenkiln.system.commands import LAST_LINES, describe_ending
+from xenkiln.system.ssh_channels import RemoteFile, Stream, wait_for_end
 from xenkiln.system.ssh_trust import load_trust, name_known_host
 
 PASSWORD_VARIABLE = "XENKILN_SSH_PASSWORD"  # noqa: S105  # where it is, not what it is
@@ -26,8 +27,6 @@ SILENCE_SECONDS = 600
 KEEPALIVE_SECONDS = 15
 DEAD_MILLISECONDS = 60_000
 """Unanswered data for that long ends the connection (tcp(7), TCP_USER_TIMEOUT)."""
-BLOCK = 32768
-"""The largest write that every SFTP server takes (draft-ietf-secsh-filexfer-02, 3)."""
 # An ordinary user's PATH lacks the folders that xl and lvcreate are in.
 PREPARE = "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; LC_ALL=C; export PATH LC_ALL; "
 
@@ -47,25 +46,6 @@ class Answer:
     err: str
 
 
-class RemoteFile:
-    """A file that is written block by block, in answers' time rather than one round trip each."""
-
-    def __init__(self, handle: paramiko.SFTPFile) -> None:
-        self._handle = handle
-
-    def write_blocks(self, blocks: Sequence[tuple[int, bytes]]) -> None:
-        """Write (offset, at most BLOCK bytes) pairs and return when the host has confirmed every one."""
-        for number, (offset, data) in enumerate(blocks, start=1):
-            # The last write waits for the answers of all: paramiko drops those that come between.
-            self._handle.set_pipelined(number < len(blocks))
-            self._handle.seek(offset)
-            self._handle.write(data)
-
-    def truncate(self, size: int) -> None:
-        """Set the size in bytes; new space is a hole."""
-        self._handle.truncate(size)
-
-
 class Remote:
     """A connected machine; `name` is user@host as messages say it."""
 
@@ -81,15 +61,20 @@ class Remote:
         *,
         input_text: str = "",
         accept: Sequence[int] = (0,),
-        silence_seconds: float = SILENCE_SECONDS,
+        limit_seconds: float | None = None,
     ) -> Answer:
-        """Run a command to its end; every word arrives as it is. Raises CommandError and ConnectionLostError."""
+        """Run a command to its end; every word arrives as it is. Raises CommandError and ConnectionLostError.
+
+        One that has not ended within the limit is left, with a CommandError.
+        """
         command = shlex.join(argv)
         self.note(f"{self.name}$ {command}")
         with self.translate_errors(command):
-            stdin, stdout, stderr = self._client.exec_command(PREPARE + command, timeout=silence_seconds)
+            stdin, stdout, stderr = self._client.exec_command(PREPARE + command, timeout=SILENCE_SECONDS)
             stdin.write(input_text.encode())
             stdin.channel.shutdown_write()
+            if limit_seconds is not None:
+                wait_for_end(stdin.channel, limit_seconds, f"{self.name}$ {command}")
             out = stdout.read().decode(errors="replace")
             answer = Answer(stdout.channel.recv_exit_status(), out, stderr.read().decode(errors="replace"))
         lines = [*answer.err.splitlines(), *answer.out.splitlines()]
@@ -176,32 +161,6 @@ class Remote:
         return f"{key.get_name()} {key.get_base64()}"
 
 
-class Stream:
-    """A command's output as it comes; `errors` is what it has said on stderr so far."""
-
-    def __init__(self, channel: paramiko.Channel) -> None:
-        self._channel = channel
-        self.errors = ""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the command has ended, and all of it has been read."""
-        return self._channel.exit_status_ready() and not self._channel.recv_ready()
-
-    def read(self, seconds: float) -> bytes:
-        """What has come, waiting at most so long for anything; b"" for nothing."""
-        self._channel.settimeout(seconds)
-        try:
-            data = self._channel.recv(BLOCK)
-        except TimeoutError:
-            data = b""
-        while self._channel.recv_ready():
-            data += self._channel.recv(BLOCK)
-        while self._channel.recv_stderr_ready():
-            self.errors += self._channel.recv_stderr(BLOCK).decode(errors="replace")
-        return data
-
-
 @contextmanager
 def connect(target: Deploy, note: Callable[[str], None], *, trust_any: bool = False) -> Iterator[Remote]:
     """Connect to the host of a recipe's deploy section; `note` takes lines for a log.
@@ -215,7 +174,7 @@ def connect(target: Deploy, note: Callable[[str], None], *, trust_any: bool = Fa
         load_trust(client, target, trust_any=trust_any)
         note(f"# connecting to {name}, port {target.port}")
         with _explain_failure(target, name):
-            _log_in(client, target)
+            _log_in(client, target, stranger=trust_any)
         yield Remote(client, name, note)
     finally:
         client.close()
@@ -231,7 +190,8 @@ def answers(target: Deploy, seconds: float) -> bool:
         return False
 
 
-def _log_in(client: paramiko.SSHClient, target: Deploy) -> None:
+def _log_in(client: paramiko.SSHClient, target: Deploy, *, stranger: bool) -> None:
+    """With all that the user has; to a stranger nothing is shown but the one key that is meant for it."""
     key_file = str(Path(target.key_file).expanduser()) if target.key_file else None
     stream = socket.create_connection((target.host, target.port), CONNECT_SECONDS)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -240,9 +200,10 @@ def _log_in(client: paramiko.SSHClient, target: Deploy) -> None:
         target.host,
         target.port,
         target.user,
-        password=os.environ.get(PASSWORD_VARIABLE),
+        password=None if stranger else os.environ.get(PASSWORD_VARIABLE),
+        allow_agent=not stranger,
         key_filename=key_file,
-        look_for_keys=key_file is None,
+        look_for_keys=key_file is None and not stranger,
         timeout=CONNECT_SECONDS,
         banner_timeout=CONNECT_SECONDS,
         auth_timeout=CONNECT_SECONDS,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from xenkiln.errors import BuildError, HostError
 from xenkiln.system.files import list_extents
-from xenkiln.system.ssh import BLOCK, Remote
+from xenkiln.system.ssh import Remote
+from xenkiln.system.ssh_channels import BLOCK
 
 CONFIRM_BYTES = 8 << 20
 """After each of these the other side's answers are in, and the state file says so."""
