@@ -133,11 +133,23 @@ def deploy_tiny(said: str, folder: Path) -> None:
     assert "started" in output or "running" in output, output
 
 
-def run_load(guest: Remote) -> None:
-    """One busy vcpu for 20 s, 10 MB written to its disk, 10 MB received."""
-    guest.run(["sh", "-c", f"timeout {LOAD_SECONDS} sh -c 'while :; do :; done'; true"])
-    guest.run(["sh", "-c", f"dd if=/dev/zero of=/load bs=1000000 count={MEGABYTES} conv=fsync 2>/dev/null"])
-    guest.run(["sh", "-c", "cat >/dev/null"], input_text="x" * MEGABYTES * 1000000)
+LOADS = {
+    "cpu_seconds": (["sh", "-c", f"timeout {LOAD_SECONDS} sh -c 'while :; do :; done'; true"], "", LOAD_SECONDS),
+    "disk_written": (["sh", "-c", f"dd if=/dev/zero of=/load bs=1000000 count={MEGABYTES} conv=fsync 2>/dev/null"], "",
+                     MEGABYTES * 1e6),
+    "network_received": (["sh", "-c", "cat >/dev/null"], "x" * MEGABYTES * 1000000, MEGABYTES * 1e6),
+}
+"""Metric -> a load inside the guest, what is sent to it, and by how much the metric grows."""
+
+
+def measure_load(dom0: Remote, guest: Remote, metric: str) -> float:
+    """By how much a metric of tiny has grown while its load ran."""
+    argv, sent, _ = LOADS[metric]
+    before = read_domains(dom0)
+    guest.run(argv, input_text=sent)
+    samples = make_samples([before, read_domains(dom0)], "lab")
+    found = next(sample for sample in samples if (sample.metric, sample.labels["domain"]) == (metric, "tiny"))
+    return found.values[-1] - found.values[0]
 
 
 def test_the_lab_is_a_xen_host_for_work_by_hand(tmp_path: Path) -> None:
@@ -153,14 +165,10 @@ def test_the_lab_is_a_xen_host_for_work_by_hand(tmp_path: Path) -> None:
             host.open_dom0(describe_lab().host, state, lambda _: None) as dom0,
             connect(guest, lambda _: None, trust_any=True) as inside,
         ):
-            before = read_domains(dom0)
-            run_load(inside)
-            samples = make_samples([before, read_domains(dom0)], "lab")
-    change = {sample.metric: sample.values[-1] - sample.values[0] for sample in samples
-              if sample.labels["domain"] == "tiny"}  # fmt: skip
-    assert change["cpu_seconds"] == pytest.approx(LOAD_SECONDS, rel=0.25)
-    assert change["disk_written"] == pytest.approx(MEGABYTES * 1e6, rel=0.1)
-    assert change["network_received"] == pytest.approx(MEGABYTES * 1e6, rel=0.1)
+            grown = {metric: measure_load(dom0, inside, metric) for metric in LOADS}
+    for metric, (_, _, wanted) in LOADS.items():
+        # What the guest does besides counts too: a busy machine's ticks, the headers of packets.
+        assert grown[metric] == pytest.approx(wanted, rel=0.2 if metric == "cpu_seconds" else 0.1), grown
 
 
 def find_guest(said: str) -> Deploy:
