@@ -130,13 +130,14 @@ def detach_disks(folder: Path, targets: list[int]) -> None:
     """Take disks away from a dom0 that has let go of them; raises HostError where qemu keeps one."""
     socket = folder / machine.MONITOR
     deadline = time.monotonic() + DETACHING_SECONDS
-    there = [target for target in targets if _has_node(socket, target)]
+    nodes = _list_nodes(socket)
+    there = [target for target in targets if f"node{target}" in nodes]
     for target in there:
         with suppress(HostError):  # only the file was attached when somebody was killed
             monitor.order(socket, ("device_del", {"id": f"disk{target}"}))
     for target in there:
         # A device goes when dom0 has been told, and its file not before.
-        while _has_node(socket, target):
+        while f"node{target}" in _list_nodes(socket):
             try:
                 monitor.order(socket, ("blockdev-del", {"node-name": f"node{target}"}))
             except HostError:
@@ -145,9 +146,8 @@ def detach_disks(folder: Path, targets: list[int]) -> None:
                 time.sleep(POLL_SECONDS)
 
 
-def _has_node(socket: Path, target: int) -> bool:
-    nodes = monitor.order(socket, ("query-named-block-nodes", {"flat": True}))[0]
-    return any(node["node-name"] == f"node{target}" for node in nodes)
+def _list_nodes(socket: Path) -> set[str]:
+    return {node["node-name"] for node in monitor.order(socket, ("query-named-block-nodes", {"flat": True}))[0]}
 
 
 def forward_port(folder: Path, address: str, port: int) -> int:

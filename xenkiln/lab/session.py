@@ -76,7 +76,7 @@ class Session:
         if not self.is_own or self.users is None:
             return self.is_own
         try:
-            fcntl.flock(self.users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.users, AT_ONCE)
         except BlockingIOError:
             fcntl.flock(self.users, fcntl.LOCK_SH)  # a try that fails loses what was held
             return False
