@@ -70,8 +70,10 @@ class SshHost:
 
 
 def _list_children(process: int) -> list[int]:
-    file = Path(f"/proc/{process}/task/{process}/children")
-    return [int(child) for child in file.read_text().split()] if file.exists() else []
+    try:
+        return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return []
 
 
 def make_key(path: Path) -> str:

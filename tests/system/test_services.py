@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import is_alive
 
 from xenkiln.errors import HostError
 from xenkiln.system.layout import PROJECT
@@ -26,27 +27,20 @@ time.sleep(60)
 WAIT_SECONDS = 10
 
 
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 @pytest.mark.parametrize("how", ["stays", "ends"])
 def test_it_ends_with_us_unless_it_is_to_stay(tmp_path: Path, how: str) -> None:
     words = [sys.executable, "-c", STARTER, str(tmp_path), how]
     with subprocess.Popen(words, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as starter:
         assert starter.stdout
         pid = int(starter.stdout.readline())
-        assert is_running(pid)
+        assert is_alive(pid)
         starter.kill()
     deadline = time.monotonic() + WAIT_SECONDS
-    while how == "ends" and is_running(pid):
+    while how == "ends" and is_alive(pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     if how == "stays":
-        assert is_running(pid)
+        assert is_alive(pid)
         os.kill(pid, signal.SIGKILL)
 
 
