@@ -44,6 +44,14 @@ def test_what_a_ramdisk_may_hold_changes_the_digest(name: str, upper: Path) -> N
     assert len(seen) == 4
 
 
+def test_what_a_maker_does_not_read_keeps_the_digest_of_that_maker(upper: Path) -> None:
+    unread, before = ("etc/modules",), digest_for_ramdisk(upper, ("etc/modules",))
+    (upper / "etc/modules").write_text("changed")
+    assert digest_for_ramdisk(upper, unread) == before
+    (upper / "etc/fstab").write_text("changed")
+    assert digest_for_ramdisk(upper, unread) != before
+
+
 @pytest.mark.parametrize("hook", ["etc/initramfs-tools/hooks/copy-key", "etc/dracut.conf.d/key.conf",
                                   "usr/lib/dracut/modules.d/99key/module-setup.sh", "etc/crypttab"])  # fmt: skip
 @pytest.mark.parametrize("name", ["root/rescue.key", "home/alice/x", "opt/tool", "etc/ssh/sshd_config"])

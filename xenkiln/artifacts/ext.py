@@ -86,7 +86,7 @@ def make_volume_steps(volume: Volume, target: Path, *, tree: Path | None = None)
     what = f"make the filesystem of {volume.name}" + (" from the merged tree" if tree else "")
     return [
         Run(f"make a sparse file of {volume.size_mib} MiB", ("truncate", "-s", f"{volume.size_mib}M", target)),
-        Run(what, (*argv, target), env=MKE2FS_ENVIRONMENT),
+        Run(what, (*argv, target), env=MKE2FS_ENVIRONMENT, reads=tree),
         # A journal that is no extent is written as zeros.
         Run("give zeros back to the host", ("fallocate", "--dig-holes", target)),
     ]

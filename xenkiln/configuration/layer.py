@@ -9,10 +9,10 @@ from pathlib import Path
 
 from xenkiln.system.files import hash_file
 
-UNSEEN_BY_RAMDISK = ("etc/apt", "etc/hosts", "etc/issue", "etc/motd", "etc/network", "etc/ssh",
+UNREAD = ("etc/apt", "etc/hosts", "etc/issue", "etc/motd", "etc/network", "etc/ssh",
     "etc/sysconfig/network", "etc/sysconfig/network-scripts", "etc/yum.repos.d", "home", "opt", "root", "srv",
     "usr/share/doc", "var/cache", "var/lib/dpkg", "var/log", "var/tmp")  # fmt: skip
-"""What no ramdisk maker reads by itself; anything else that configuring changes makes the ramdisk again."""
+"""What no ramdisk maker reads by itself; a maker names further paths. All else that is changed makes a new ramdisk."""
 
 HOOKS = ("etc/cryptsetup-initramfs", "etc/crypttab", "etc/dracut.conf", "etc/dracut.conf.d", "etc/initramfs-tools",
     "etc/mkinitcpio.conf", "etc/mkinitrd", "etc/sysconfig/mkinitrd", "sbin/mkinitrd", "sbin/dracut", "usr/lib/dracut",
@@ -31,13 +31,13 @@ def walk_layer(upper: Path) -> Iterator[tuple[str, os.stat_result]]:
             yield str(path.relative_to(upper)), path.lstat()
 
 
-def digest_for_ramdisk(upper: Path) -> str:
-    """SHA-256 over names, modes, owners and contents of what a ramdisk maker could read."""
+def digest_for_ramdisk(upper: Path, unread: Sequence[str] = ()) -> str:
+    """SHA-256 over names, modes, owners and contents of what a ramdisk maker could read, `unread` being its own."""
     digest = hashlib.sha256()
     found = list(walk_layer(upper))
-    unseen = () if any(_lies_in(name, HOOKS) for name, _ in found) else UNSEEN_BY_RAMDISK
+    skipped = () if any(_lies_in(name, HOOKS) for name, _ in found) else (*UNREAD, *unread)
     for name, stat in found:
-        if _lies_in(name, unseen):
+        if _lies_in(name, skipped):
             continue
         path = upper / name
         # Set where a folder was replaced: what lies below it is hidden then.

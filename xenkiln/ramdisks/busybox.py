@@ -19,6 +19,7 @@ from xenkiln.system.layout import PROJECT
 from xenkiln.system.steps import Do, Step
 
 FRONT_ENDS = ("xen-blkfront", "xen-netfront")
+UNREAD = ("etc/hostname",)
 INIT = PROJECT / "scripts" / "guest" / "ramdisk-init"
 FOLDERS = ("bin", "dev", "proc", "root", "sys")
 APPLETS = ("awk", "busybox", "cat", "cttyhack", "findfs", "insmod", "mount", "setsid", "sh",

@@ -15,6 +15,8 @@ class RamdiskMaker(Protocol):
 
     FRONT_ENDS: tuple[str, ...]
     """The modules that a Xen guest of its time cannot boot without (xen-blkfront, or xenblk)."""
+    UNREAD: tuple[str, ...]
+    """Paths below the root that it does not read, besides those that none does (configuration/layer.py)."""
 
     def make_ramdisk_steps(self, ramdisk: Ramdisk, filesystem: str, root: Path, output: str) -> list[Step]:
         """Steps that leave the ramdisk at `output`, a path inside the mounted guest's root.

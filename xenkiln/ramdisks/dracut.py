@@ -10,6 +10,7 @@ from xenkiln.system.layout import PROJECT
 from xenkiln.system.steps import Run, Step, Value
 
 FRONT_ENDS = ("xen-blkfront", "xen-netfront")
+UNREAD = ()  # hostonly, it copies /etc/hostname
 SCRIPT = PROJECT / "scripts" / "guest" / "run-dracut"
 
 

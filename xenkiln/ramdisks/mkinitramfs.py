@@ -8,6 +8,7 @@ from xenkiln.model.image import Ramdisk
 from xenkiln.system.steps import Run, Step, Value, Write
 
 FRONT_ENDS = ("xen-blkfront", "xen-netfront")
+UNREAD = ("etc/hostname",)
 CONF_FOLDER = "/tmp/xenkiln-initramfs"  # noqa: S108  # in the guest's root, on a throw-away overlay
 
 CONF = """\

@@ -9,6 +9,7 @@ from xenkiln.ramdisks.repacking import make_repack_step
 from xenkiln.system.steps import Run, Step, Value
 
 FRONT_ENDS = ("xennet", "xenblk")
+UNREAD = ("etc/hostname",)
 DISK_DRIVER = "xenblk"
 
 

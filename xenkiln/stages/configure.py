@@ -19,6 +19,7 @@ from xenkiln.families.contract import Guest, describe_guest, load_family
 from xenkiln.kernels.install import list_kernel_files, make_module_steps
 from xenkiln.model.encoding import UNKNOWN
 from xenkiln.model.loader import LoadedImage
+from xenkiln.ramdisks.contract import load_ramdisk_maker
 from xenkiln.system.execution import Context
 from xenkiln.system.files import partial_path
 from xenkiln.system.layout import Paths
@@ -34,11 +35,15 @@ LAYER_ID = "5c3f9d0e-7a51-5d5f-8a0b-6f3b1d0c9a77"
 
 @dataclass(frozen=True)
 class Inputs:
-    """The configure section and what it is seen against; UNKNOWN for a password that is not there."""
+    """The configure section and what it is seen against; UNKNOWN for a password that is not there.
+
+    `unread` are the paths that the recipe's ramdisk maker does not read.
+    """
 
     name: str
     guest: Guest
     password_hash: str
+    unread: tuple[str, ...]
 
 
 def slice_recipe(loaded: LoadedImage) -> Inputs:
@@ -49,7 +54,7 @@ def slice_recipe(loaded: LoadedImage) -> Inputs:
         password_hash = resolve_password(recipe.configure.root_password, loaded.name)
     except XenkilnError:
         password_hash = UNKNOWN  # find_problems says so when it is needed
-    return Inputs(loaded.name, guest, password_hash)
+    return Inputs(loaded.name, guest, password_hash, load_ramdisk_maker(recipe.ramdisk.maker).UNREAD)
 
 
 def list_outputs(inputs: Inputs, paths: Paths) -> list[Path]:
@@ -97,7 +102,7 @@ def make_steps(inputs: Inputs, paths: Paths) -> list[Step]:
             (upper / folder).mkdir(mode=0o755)
 
     def take_digest(context: Context) -> None:
-        context.values["identity_for_ramdisk"] = digest_for_ramdisk(upper / "upper")
+        context.values["identity_for_ramdisk"] = digest_for_ramdisk(upper / "upper", inputs.unread)
         context.summary = count_changes(upper / "upper")
 
     return [

@@ -7,7 +7,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from xenkiln.system.commands import Runner
 from xenkiln.system.files import finish_file, resolve_in_root, write_finished
 from xenkiln.system.guest_root import GUEST_ENVIRONMENT, enter_root, mount_guest
 from xenkiln.system.layout import Paths
+from xenkiln.system.read_ahead import read_ahead
 from xenkiln.system.steps import Argument, Do, Finish, Mount, Release, Run, Step, Value, Write, show_argument
 
 
@@ -116,14 +117,15 @@ def _run_command(step: Run, context: Context) -> None:
 
     words = enter_root(step.root, argv, context.guest_environment(step.env)) if step.root else argv
     try:
-        context.runner.run(
-            words,
-            env={} if step.root else dict(step.env),
-            input_text=step.input_text,
-            on_line=show_progress,
-            accept=step.accept,
-            proxies=False,  # what a step runs was fetched before, by a Do
-        )
+        with read_ahead(step.reads) if step.reads else nullcontext():
+            context.runner.run(
+                words,
+                env={} if step.root else dict(step.env),
+                input_text=step.input_text,
+                on_line=show_progress,
+                accept=step.accept,
+                proxies=False,  # what a step runs was fetched before, by a Do
+            )
     except CommandError as error:
         if step.root is None:
             raise

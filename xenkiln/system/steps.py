@@ -34,6 +34,8 @@ class Run:
     accept: tuple[int, ...] = (0,)
     progress: Callable[[str], str | None] | None = None
     """From a line of output to what to tell the user, or None."""
+    reads: Path | None = None
+    """A tree whose files the command reads all: the kernel is asked for them ahead."""
 
 
 @dataclass(frozen=True)
