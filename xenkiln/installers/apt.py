@@ -160,6 +160,12 @@ def simulate_install(selection: Selection, wanted: Sequence[str], context: Conte
     return tuple(sorted(package for package in packages if package is not None))
 
 
+def remove_cache(context: Context) -> None:
+    """Remove apt's cache of the indexes, as large as they are: nothing that follows asks it."""
+    for file in (state_folder(context) / "cache").glob("*.bin"):
+        file.unlink()
+
+
 def _parse_stanza(stanza: str, origins: dict[tuple[str, str], str]) -> Package | None:
     fields = dict(re.findall(r"^([A-Za-z0-9-]+): (.*)$", stanza, re.MULTILINE))
     origin = origins.get((fields.get("Package", ""), fields.get("Version", "")))

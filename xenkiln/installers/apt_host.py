@@ -14,6 +14,8 @@ HOST_FOLDER = Path("/etc/apt")
 CREDENTIALS = Path("etc/auth.conf")
 """Below our state: the host's own, or that and what its sources hold."""
 OS_RELEASE = Path("/etc/os-release")
+WITHOUT_LISTS = ("-o", "Dir::State::Lists=/nonexistent")
+"""Only the sources count; where docker-clean switches off apt's cache, it would be made anew from all lists."""
 TIMEOUT_SECONDS = 30
 """How long a mirror may be silent; while it sends, however slowly, it is waited for."""
 
@@ -31,7 +33,7 @@ Dir::State::status "{state}/status";
 Dir::Cache "{state}/cache";
 Dir::Cache::archives "{state}/archives/";
 Dir::Cache::pkgcache "pkgcache.bin";
-Dir::Cache::srcpkgcache "srcpkgcache.bin";
+Dir::Cache::srcpkgcache "";
 #clear APT::Architectures;
 APT::Architecture "{arch}";
 APT::Architectures {{ "{arch}"; }};
@@ -48,6 +50,7 @@ APT::Get::Force-Yes "false";
 #clear APT::NeverAutoRemove;
 #clear Acquire::Languages;
 Acquire::Languages "none";
+Acquire::GzipIndexes "false";
 Acquire::Retries "0";
 Acquire::http::Timeout "{timeout}";
 Acquire::https::Timeout "{timeout}";
@@ -62,7 +65,8 @@ Acquire::https::Timeout "{timeout}";
 """apt.conf(5): APT_CONFIG is read first, the parts then, the main file last; only there can hooks be cleared.
 
 ForceEssential: apt counts itself as essential, mmdebstrap's smallest variant does not. Whether unsigned
-indexes are taken is for the recipe to say (by trusted=yes in its source) and not for the host."""
+indexes are taken is for the recipe to say (by trusted=yes in its source) and not for the host. GzipIndexes:
+each record is read by seeking, and in a packed index that means to unpack all that lies before it."""
 
 
 def write_conf(state: Path, arch: str, *, recommends: bool) -> Path:
@@ -112,7 +116,7 @@ def find_host_mirror(distribution: str, context: Context) -> str | None:
     form = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
     # Without our APT_CONFIG: this question is about the host.
     output = context.runner.read(["env", "-u", "APT_CONFIG", "apt-get", "indextargets", "--no-release-info",
-                                  "--format", form, "Identifier: Packages"])  # fmt: skip
+                                  *WITHOUT_LISTS, "--format", form, "Identifier: Packages"])  # fmt: skip
     rows = [line.split() for line in output.splitlines()]
     found = {(row[0], row[1]): _follow_list(row[0]) for row in rows if row[2:] == ["main"]}
     mirrors = [(uri, mirror) for (uri, suite), mirror in found.items() if suite == codename and mirror]

@@ -72,7 +72,9 @@ def resolve_packages(selection: Selection, context: Context) -> PackagePlan:
     apt.update_lists(selection, context)
     wanted = [*ESSENTIAL[selection.packages.variant], *selection.packages.install]
     wanted += [f"{name}-" for name in selection.packages.exclude]
-    return PackagePlan(apt.read_epoch(context), apt.simulate_install(selection, wanted, context))
+    planned = apt.simulate_install(selection, wanted, context)
+    apt.remove_cache(context)
+    return PackagePlan(apt.read_epoch(context), planned)
 
 
 def fetch_packages(selection: Selection, plan: PackagePlan, context: Context) -> list[Path]:
