@@ -24,6 +24,7 @@ from xenkiln.model.fields import (
     SizeMib,
     Url,
     Word,
+    fault_at,
     match_shape,
     require_unique,
 )
@@ -220,10 +221,11 @@ class ImageRecipe(Section):
     @model_validator(mode="after")
     def check_boot_files(self) -> ImageRecipe:
         """A partitioned disk and pygrub both boot by what the image itself carries."""
-        needs = ["shapes"] if self.shapes else []
-        needs += ["domain.boot: pygrub"] if self.domain.boot == "pygrub" else []
-        if needs and not self.kernel.in_image:
-            raise ValueError(f"{' and '.join(needs)} need kernel.in_image: true, to have something to boot")
+        wanted = "kernel.in_image: true is needed, to have something to boot"
+        if self.shapes and not self.kernel.in_image:
+            raise fault_at(("shapes",), wanted)
+        if self.domain.boot == "pygrub" and not self.kernel.in_image:
+            raise fault_at(("domain", "boot"), wanted)
         return self
 
     @model_validator(mode="after")
@@ -232,8 +234,8 @@ class ImageRecipe(Section):
         named = re.match(r"/dev/((?:xvd|sd|hd)[a-z]+)([0-9]*)(?:\s|$)", self.domain.root or "")
         devices = self.disks.list_devices()
         if named and not {named[1], named[1] + named[2]}.intersection(devices):
-            raise ValueError(f"domain.root: /dev/{named[1]}{named[2]} is none of the disks,"
-                             f" which are {', '.join(devices)}")  # fmt: skip
+            fact = f"/dev/{named[1]}{named[2]} is none of the disks, which are {', '.join(devices)}"
+            raise fault_at(("domain", "root"), fact)
         return self
 
     @model_validator(mode="after")
@@ -241,6 +243,6 @@ class ImageRecipe(Section):
         """A disk of its own has a limit that a bare filesystem does not have."""
         for shape in self.shapes:
             if self.disks.root.size_mib > LARGEST_MIB[shape]:
-                raise ValueError(f"shapes: {shape} holds a root disk of {LARGEST_MIB[shape]} MiB at most,"
-                                 f" disks.root.size_mib is {self.disks.root.size_mib}")  # fmt: skip
+                fact = f"{self.disks.root.size_mib} is too large for the shape {shape}: {LARGEST_MIB[shape]} at most"
+                raise fault_at(("disks", "root", "size_mib"), fact)
         return self

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from xenkiln.errors import Problem
 from xenkiln.model.document import Ambiguous, Document, FieldPath, name_field
-from xenkiln.model.fields import SHAPES
+from xenkiln.model.fields import AT_FIELD, SHAPES
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -59,7 +59,7 @@ def suggest(word: str, known: list[str]) -> str:
 
 def _trim_path(detail: ErrorDetails, document: Document) -> FieldPath:
     """Where the fault is, without the steps that pydantic adds for its own types."""
-    path: FieldPath = tuple(detail["loc"])
+    path: FieldPath = (*detail["loc"], *detail.get("ctx", {}).get("path", ()))
     if path[-1:] == ("[key]",):
         path = path[:-1]
     if detail["type"] in ("missing", "extra_forbidden"):
@@ -100,6 +100,8 @@ def _say(detail: ErrorDetails, path: FieldPath) -> str:
         return "is missing"
     if kind == "value_error":
         return str(context["error"])
+    if kind == AT_FIELD:
+        return str(context["fact"])
     if kind == "string_pattern_mismatch":
         return f"{shown} does not fit; wanted: {SHAPES[context['pattern']]}"
     if kind == "literal_error":
