@@ -36,11 +36,15 @@ VALUES = {
 
 @dataclass
 class Cloud:
-    """What is answered: path below /latest/ -> body; a number is that status with an error page for a body."""
+    """What is answered: path below /latest/ -> body; a number is that status with an error page for a body.
+
+    The first request for one of `silent` gets no answer until the client has given up.
+    """
 
     answers: dict[str, bytes | int] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    silent: set[str] = field(default_factory=set)
     address: str = ""
 
     def say(self, path: str, body: str | bytes | int) -> None:
@@ -64,7 +68,12 @@ def run_cloud(port: int = 0, host: str = "127.0.0.1") -> Iterator[Cloud]:
             cloud.requests.append(self.path)
             if not self.path.startswith("/latest/") or "//" in self.path or ".." in self.path:
                 cloud.complaints.append(f"GET {self.path}")
-            answer = cloud.answers.get(self.path.removeprefix("/latest/"), 404)
+            name = self.path.removeprefix("/latest/")
+            if name in cloud.silent:
+                cloud.silent.remove(name)
+                self.connection.recv(1)
+                return
+            answer = cloud.answers.get(name, 404)
             body = ERROR_PAGE if isinstance(answer, int) else answer
             self.send_response(answer if isinstance(answer, int) else 200)
             self.send_header("Content-Type", "text/html" if isinstance(answer, int) else "text/plain")

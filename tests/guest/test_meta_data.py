@@ -201,6 +201,13 @@ def test_values_that_are_missing_or_hostile_are_left_out(quick_guest: Guest, clo
     assert found == {*kept, "public-keys/0/openssh-key"}
 
 
+def test_a_busy_cloud_is_asked_again(quick_guest: Guest, cloud: Cloud) -> None:
+    cloud.silent.add("meta-data/hostname")
+    assert f"fetched {len(VALUES)} values" in quick_guest.ask(cloud.address).stdout
+    assert (quick_guest.values / "hostname").read_text() == VALUES["hostname"]
+    assert cloud.requests.count("/latest/meta-data/hostname") == 2
+
+
 def test_user_data_is_kept_byte_for_byte_and_private(guest: Guest, cloud: Cloud) -> None:
     data = bytes(range(256)) * 64
     cloud.say("user-data", data)
