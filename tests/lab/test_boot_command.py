@@ -97,6 +97,24 @@ def test_however_a_boot_is_ended_no_machine_stays(number: signal.Signals) -> Non
     assert not (IMAGES / "tiny" / "boot.json").exists()
 
 
+def test_a_boot_whose_host_goes_with_another_run_starts_again() -> None:
+    run_doit("build:tiny", "build:debian-12", "build:lab-dom0")
+    words = [sys.executable, "-m", "doit"]
+    log = IMAGES / "tiny" / "logs" / "boot.log"
+    log.unlink(missing_ok=True)
+    with subprocess.Popen([*words, "boot:debian-12"], cwd=PROJECT, stdout=subprocess.DEVNULL) as owner:
+        wait_until(lambda: host.read_state(describe_lab().host))
+        with subprocess.Popen([*words, "boot:tiny"], cwd=PROJECT, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True) as joined:  # fmt: skip
+            wait_until(lambda: log.exists() and "create tiny" in log.read_text())
+            owner.send_signal(signal.SIGINT)
+            output, _ = joined.communicate(timeout=2 * WAIT_SECONDS)
+    assert (owner.returncode != 0, joined.returncode) == (True, 0), output
+    assert "once more, on another" in log.read_text()
+    assert read_boot("tiny")["result"] == "passed"
+    assert find_qemus() == []
+
+
 @contextmanager
 def open_lab() -> Iterator[str]:
     """What `doit lab` says while its host is up."""

@@ -8,23 +8,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from xenkiln.errors import HostError
 from xenkiln.lab import host
 from xenkiln.lab.host import State, read_state
-from xenkiln.lab.machine import DOM0_MIB, XEN_MIB
 from xenkiln.lab.network import ADDRESSES
 from xenkiln.lab.session import (
-    USUAL_GUESTS_MIB,
     Lab,
     Session,
-    choose_memory,
     hold_file,
     hold_place,
     share_machine,
@@ -43,7 +38,6 @@ print("held", flush=True)
 sys.stdin.read()
 """
 STATE = State(40001, "SHA256:abc", 2560, "tcg", {"Xen": 2.5})
-HOST_MIB = DOM0_MIB + XEN_MIB
 ROOM_MIB = 4096
 
 
@@ -159,38 +153,6 @@ def test_places_are_apart_between_processes(tmp_path: Path) -> None:
         assert number == 1
 
 
-@pytest.mark.parametrize(
-    ("available_mib", "guest_mib", "machine_mib"),
-    [
-        (65536, 96, HOST_MIB + USUAL_GUESTS_MIB),
-        (2048, 96, 1536),
-        (512, 96, HOST_MIB + 96),
-        (65536, 4096, HOST_MIB + 4096),
-        (65536, 0, HOST_MIB + USUAL_GUESTS_MIB),
-    ],
-)
-def test_the_machine_has_room_for_other_guests_where_there_is_some(
-    monkeypatch: pytest.MonkeyPatch, available_mib: int, guest_mib: int, machine_mib: int
-) -> None:
-    monkeypatch.setattr(host, "available_mib", lambda: available_mib)
-    assert choose_memory(guest_mib) == machine_mib
-
-
-@given(st.integers(0, 1 << 20), st.integers(0, 1 << 20))
-def test_the_machine_always_holds_the_guest_and_grows_with_what_there_is(available_mib: int, guest_mib: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(host, "available_mib", lambda: available_mib)
-        chosen = choose_memory(guest_mib)
-        assert chosen >= HOST_MIB + guest_mib
-        assert chosen <= max(HOST_MIB + guest_mib, HOST_MIB + USUAL_GUESTS_MIB)
-        patch.setattr(host, "available_mib", lambda: available_mib + 1024)
-        assert choose_memory(guest_mib) >= chosen
-
-
-def test_this_host_has_some_memory_to_give() -> None:
-    assert 0 < host.available_mib() < 1 << 30
-
-
 def write(folder: Path, text: str | bytes) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / host.STATE).write_bytes(text.encode() if isinstance(text, str) else text)
@@ -271,6 +233,23 @@ def test_a_boot_that_was_slower_joins_the_host_that_runs(lab: Lab) -> None:
         assert joined == Session(lab.host, STATE, 0, is_own=False)
         assert not is_free(lab.folder / "users.lock")
         assert not joined.ends_now()
+
+
+def test_a_joined_host_is_lost_when_it_ends_or_another_takes_its_place(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xenkiln.lab.session.LOSING_SECONDS", 0)
+    lab.folder.mkdir()
+    write(lab.host, json.dumps(asdict(STATE)))
+    joined = Session(lab.host, STATE, 0, is_own=False)
+    with other_process_holding(lab.folder / "host.lock"):
+        assert not joined.is_lost()
+        write(lab.host, json.dumps(asdict(replace(STATE, ssh_port=40002))))
+        assert joined.is_lost()
+        write(lab.host, json.dumps(asdict(STATE)))
+        assert not joined.is_lost()
+    assert joined.is_lost()
+    assert not replace(joined, is_own=True).is_lost()
 
 
 def test_an_own_host_ends_now_when_nobody_else_uses_it(lab: Lab) -> None:

@@ -18,7 +18,7 @@ from xenkiln.lab.junit import write_junit
 from xenkiln.lab.machine import QEMU
 from xenkiln.lab.meta_data import make_meta_data
 from xenkiln.lab.network import ADDRESSES
-from xenkiln.lab.session import Lab, find_memory_problem, open_lab
+from xenkiln.lab.session import Lab, Session, find_memory_problem, open_lab
 from xenkiln.model.boot_record import BootRecord, dump_boot_record
 from xenkiln.model.loader import LoadedImage
 from xenkiln.model.records import StepTime
@@ -47,8 +47,6 @@ def run(loaded: LoadedImage) -> None:
         hold_lock(folder.with_name(f"{folder.name}.lock"), f"the boot of {loaded.name}"),
         show_progress(f"boot:{loaded.name}") as tell,
     ):
-        remove_path(folder)
-        folder.mkdir(parents=True, mode=0o700)
         try:
             record = boot_image(loaded, paths, folder, tell)
         finally:
@@ -96,20 +94,33 @@ def require_dom0() -> None:
 
 
 def boot_image(loaded: LoadedImage, paths: Paths, folder: Path, tell: Tell) -> BootRecord:
-    """Boot on a host that runs, or on one started for it."""
+    """Boot on a host that runs, or on one started for it; again where that was another run's, and went with it."""
     started = time.time()
     runner = Runner(paths.log("boot"))
     paths.log("boot").parent.mkdir(parents=True, exist_ok=True)
     paths.log("boot").write_text("")
-    memory_mib = loaded.recipe.domain.memory_mib
-    with open_lab(describe_lab(), memory_mib, tell) as session:
-        key = folder / "guest-key"
-        make_key(key, "boot")
-        guest = describe_guest(loaded, paths, key.with_suffix(".pub").read_text(), ADDRESSES[session.place])
-        boot = GuestBoot(guest, loaded.recipe.boot, Place(session.place), folder, paths.images / CONSOLE, tell)
-        outcome = boot.run(session, runner.note)
-        phases = (session.state.phases if session.is_own else {}) | outcome.phases
-        return make_record(loaded, paths, started, session.state.accelerator, phases, outcome)
+    while True:
+        remove_path(folder)
+        folder.mkdir(parents=True, mode=0o700)
+        with open_lab(describe_lab(), loaded.recipe.domain.memory_mib, tell) as session:
+            try:
+                outcome = boot_on(session, loaded, paths, folder, runner, tell)
+                if outcome.failure is None or not session.is_lost():
+                    phases = (session.state.phases if session.is_own else {}) | outcome.phases
+                    return make_record(loaded, paths, started, session.state.accelerator, phases, outcome)
+            except XenkilnError:
+                if not session.is_lost():
+                    raise
+        runner.note("# the run that had started this Xen host has ended it: once more, on another")
+
+
+def boot_on(session: Session, loaded: LoadedImage, paths: Paths, folder: Path, runner: Runner, tell: Tell) -> Outcome:
+    """Boot on this host, with a key of its own."""
+    key = folder / "guest-key"
+    make_key(key, "boot")
+    guest = describe_guest(loaded, paths, key.with_suffix(".pub").read_text(), ADDRESSES[session.place])
+    boot = GuestBoot(guest, loaded.recipe.boot, Place(session.place), folder, paths.images / CONSOLE, tell)
+    return boot.run(session, runner.note)
 
 
 def describe_lab() -> Lab:

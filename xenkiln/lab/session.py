@@ -29,6 +29,9 @@ XEN_SPARE_MIB = 16
 """Page tables and console of a guest, beside its memory."""
 JOIN_SECONDS = 240
 STOP_SECONDS = 30
+LOSING_SECONDS = 3
+"""From the end of a connection to a host until it is known that the host has ended."""
+HOST_LOCK = "host.lock"
 AT_ONCE = fcntl.LOCK_EX | fcntl.LOCK_NB
 GUARD = """"$@" & machine=$!
 exec 3<&{descriptor}
@@ -70,6 +73,18 @@ class Session:
     place: int
     is_own: bool
     users: int | None = None
+
+    def is_lost(self) -> bool:
+        """Whether it was another run's, and went with that."""
+        deadline = time.monotonic() + LOSING_SECONDS
+        while not self.is_own:
+            # By now the next one may run there.
+            if not is_held(self.folder.parent / HOST_LOCK) or host.read_state(self.folder) != self.state:
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(WAIT_SECONDS)
+        return False
 
     def ends_now(self) -> bool:
         """Whether the host is about to end, so that nothing on it needs to be tidied up."""
@@ -123,7 +138,7 @@ def open_lab(lab: Lab, guest_mib: int, tell: host.Tell) -> Iterator[Session]:
     while True:
         with ExitStack() as stack:
             stack.enter_context(hold_file(lab.folder / "users.lock", fcntl.LOCK_SH))
-            with hold_file(lab.folder / "host.lock", AT_ONCE) as lock:
+            with hold_file(lab.folder / HOST_LOCK, AT_ONCE) as lock:
                 if lock is not None:
                     break
             state = host.read_state(lab.host)
@@ -170,7 +185,7 @@ def share_machine(lab: Lab, guest_mib: int, tell: host.Tell) -> Iterator[Session
     """Start the host that others may join, and end it when the last of them has gone."""
     with ExitStack() as stack:
         starting = stack.enter_context(hold_file(lab.folder / "starting.lock", fcntl.LOCK_EX))
-        lock = stack.enter_context(hold_file(lab.folder / "host.lock", AT_ONCE))
+        lock = stack.enter_context(hold_file(lab.folder / HOST_LOCK, AT_ONCE))
         if lock is None or starting is None:
             # Another was quicker.
             stack.close()
@@ -238,7 +253,7 @@ def start_lab(lab: Lab, tell: host.Tell) -> host.State:
     end_orphan(lab)
     with ExitStack() as stack:
         stack.enter_context(hold_file(lab.folder / "starting.lock", fcntl.LOCK_EX))
-        lock = stack.enter_context(hold_file(lab.folder / "host.lock", AT_ONCE))
+        lock = stack.enter_context(hold_file(lab.folder / HOST_LOCK, AT_ONCE))
         if lock is None:
             raise HostError("a Xen host of the lab runs already", place=str(lab.host),
                             next_step="wait for the boot that started it, or doit lab-stop")  # fmt: skip
@@ -268,7 +283,7 @@ def stop_lab(lab: Lab) -> bool:
                             next_step="wait until it is up, then run this again")  # fmt: skip
         found = False
         deadline = time.monotonic() + STOP_SECONDS
-        while stack.enter_context(hold_file(lab.folder / "host.lock", AT_ONCE)) is None:
+        while stack.enter_context(hold_file(lab.folder / HOST_LOCK, AT_ONCE)) is None:
             if time.monotonic() > deadline:
                 raise HostError("the lab's Xen host does not end", place=str(lab.host),
                                 next_step=f"look for a qemu that runs in {lab.host}, and end it")  # fmt: skip
