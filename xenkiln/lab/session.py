@@ -236,10 +236,13 @@ def hold_place(folder: Path, guest_mib: int, room_mib: int) -> Iterator[int | No
         with hold_file(folder / "places.lock", fcntl.LOCK_EX):
             for number in range(len(ADDRESSES)):
                 name = folder / f"place-{number}.lock"
-                if free is None and (held := stack.enter_context(hold_file(name, AT_ONCE))) is not None:
-                    free = (number, held)
-                elif name.exists() and is_held(name):
-                    taken += int(name.read_text() or 0)
+                with ExitStack() as look:
+                    held = look.enter_context(hold_file(name, AT_ONCE))
+                    if held is None:
+                        taken += int(name.read_text() or 0)
+                    elif free is None:
+                        free = (number, held)
+                        stack.enter_context(look.pop_all())
             if free is not None and taken + guest_mib <= room_mib:
                 os.ftruncate(free[1], 0)
                 os.pwrite(free[1], str(guest_mib + XEN_SPARE_MIB).encode(), 0)
