@@ -61,6 +61,12 @@ class SshHost:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(child) for child in children.split()]
 
+    def stop_sessions(self) -> None:
+        """Have every connection stand still, as a machine does that its host has stopped."""
+        for session in self.list_sessions():
+            for process in (session, *_list_children(session)):
+                os.kill(process, signal.SIGSTOP)
+
     def kill_sessions(self) -> None:
         """Kill every connection, as a crash there would."""
         for session in self.list_sessions():

@@ -12,7 +12,8 @@ from xenkiln.lab.boot import GuestBoot, Outcome, Place
 from xenkiln.lab.dom0 import make_key
 from xenkiln.lab.guest import Guest, GuestFile
 from xenkiln.lab.meta_data import make_meta_data
-from xenkiln.lab.session import Session, hold_place
+from xenkiln.lab.places import hold_place
+from xenkiln.lab.session import Session
 from xenkiln.model.boot import Boot
 from xenkiln.system.files import copy_sparse
 from xenkiln.system.layout import PROJECT

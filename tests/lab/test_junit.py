@@ -61,7 +61,11 @@ def read_failure(case: TestCase) -> tuple[str, str]:
 
 def test_what_was_met_passes_with_its_seconds(tmp_path: Path) -> None:
     cases = read_cases(PASSED, tmp_path)
-    assert {name: case.time for name, case in cases.items()} == {met.name: met.seconds for met in PASSED.expectations}
+    ends = [met.seconds for met in PASSED.expectations]
+    assert ends == sorted(ends)
+    times = [cases[met.name].time for met in PASSED.expectations]
+    assert times == [round(end - start, 2) for start, end in zip([0, *ends], ends, strict=False)]
+    assert sum(times) == pytest.approx(ends[-1])
     assert not [case for case in cases.values() if case.result]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +12,20 @@ import pytest
 from real_guests import Image, boot_image, copy_image, run_doit
 
 from xenkiln.families.dom0 import MODULES
-from xenkiln.lab import diagnosis
-from xenkiln.lab.boot import Outcome
+from xenkiln.lab import diagnosis, host, machine, monitor
+from xenkiln.lab.boot import NoRoomError, Outcome
 from xenkiln.lab.console import KEPT_BYTES
 from xenkiln.lab.diagnosis import Cause
 from xenkiln.lab.session import Lab, Session, open_lab
-from xenkiln.model.boot import Boot
+from xenkiln.model.boot import Boot, BootCommand
 from xenkiln.system.layout import PROJECT
+from xenkiln.system.ssh import GRACE_SECONDS
 
 pytestmark = [pytest.mark.root, pytest.mark.network, pytest.mark.lab]
 IMAGES = PROJECT / "build" / "images"
 UP = Boot(time_limit_seconds=300, console=("tiny: ready",), ssh=True, metadata=True)
+START_SECONDS = 90
+"""What a busy machine may take around the guest's own time: its disks, xl create, its end."""
 SOON = Boot(time_limit_seconds=150, console=("tiny: ready",))
 
 
@@ -130,6 +134,34 @@ def test_a_filesystem_of_fstab_that_is_not_there(session: Session, tmp_path: Pat
     check_failure(outcome, diagnosis.BAD_FSTAB, "its init gave up")
     assert outcome.failure
     assert outcome.failure.phase == "services"
+
+
+def test_a_guest_that_crashes_once_it_is_up(session: Session, tiny: Image) -> None:
+    crash = BootCommand(run="echo c > /proc/sysrq-trigger")
+    boot = Boot(time_limit_seconds=60, ssh=True, commands=(crash,), metadata=True)
+    started = time.monotonic()
+    outcome = boot_image(session, tiny, boot)
+    assert outcome.failure
+    assert outcome.failure.fact == "its kernel panicked"
+    assert "ssh lets us in" in {met.name for met in outcome.met}
+    assert time.monotonic() - started < 60 + GRACE_SECONDS + START_SECONDS
+
+
+def test_a_host_without_the_memory_is_no_verdict(session: Session, tiny: Image) -> None:
+    memory = next(line for line in tiny.config.read_text().splitlines() if line.startswith("memory"))
+    tiny.change_config(memory, "memory = 100000")
+    with pytest.raises(NoRoomError, match="too little memory left for tiny"):
+        boot_image(session, tiny, SOON)
+
+
+def test_a_machine_that_stands_still_says_so(session: Session) -> None:
+    assert host.find_stop(session.folder) == ""
+    monitor.order(session.folder / machine.MONITOR, ("stop", {}))
+    try:
+        assert host.find_stop(session.folder) == "paused"
+    finally:
+        monitor.order(session.folder / machine.MONITOR, ("cont", {}))
+    assert host.find_stop(session.folder) == ""
 
 
 def test_a_kernel_that_xen_cannot_load(session: Session, tiny: Image) -> None:

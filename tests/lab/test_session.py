@@ -17,11 +17,10 @@ from xenkiln.errors import HostError
 from xenkiln.lab import host
 from xenkiln.lab.host import State, read_state
 from xenkiln.lab.network import ADDRESSES
+from xenkiln.lab.places import hold_file, hold_place
 from xenkiln.lab.session import (
     Lab,
     Session,
-    hold_file,
-    hold_place,
     share_machine,
     start_lab,
     stop_lab,

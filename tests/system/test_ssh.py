@@ -68,6 +68,27 @@ def test_a_cut_in_the_middle_of_a_command_is_a_lost_connection(host: SshHost) ->
             remote.run(["sleep", "60"])
 
 
+def test_a_command_that_takes_too_long_is_left_and_the_connection_stays(host: SshHost) -> None:
+    with connect(host.make_target(), ignore) as remote:
+        with pytest.raises(CommandError, match="has not ended within 0 s"):
+            remote.run(["sleep", "60"], limit_seconds=0.1)
+        assert remote.run(["echo", "here"], limit_seconds=20).out == "here\n"
+
+
+def test_a_machine_that_stands_still_is_left(host: SshHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its kernel takes what is sent, and nobody reads it."""
+    monkeypatch.setattr("xenkiln.system.ssh.GRACE_SECONDS", 0.5)
+    with connect(host.make_target(), ignore) as remote:
+        host.stop_sessions()
+        try:
+            with pytest.raises(ConnectionLostError):
+                remote.run(["true"], limit_seconds=0.5)
+            with pytest.raises(ConnectionLostError):
+                remote.run(["true"], limit_seconds=0.5)
+        finally:
+            host.kill_sessions()
+
+
 def test_an_unknown_host_is_refused_with_its_fingerprint(host: SshHost, tmp_path: Path) -> None:
     (tmp_path / "known").touch()
     listed = subprocess.run(["ssh-keygen", "-lf", host.folder / "host_key.pub"], capture_output=True, text=True)

@@ -11,14 +11,14 @@ from xenkiln import pipeline
 from xenkiln.domains.placement import place_boot_files
 from xenkiln.errors import BuildError, HostError, XenkilnError
 from xenkiln.families.dom0 import MODULES
-from xenkiln.lab.boot import TARGETS_OF_A_GUEST, GuestBoot, Outcome, Place
+from xenkiln.lab.boot import TARGETS_OF_A_GUEST, GuestBoot, NoRoomError, Outcome, Place
 from xenkiln.lab.dom0 import make_key
 from xenkiln.lab.guest import Guest, GuestFile
 from xenkiln.lab.junit import write_junit
 from xenkiln.lab.machine import QEMU
 from xenkiln.lab.meta_data import make_meta_data
 from xenkiln.lab.network import ADDRESSES
-from xenkiln.lab.session import Lab, Session, find_memory_problem, open_lab
+from xenkiln.lab.session import Lab, Session, find_memory_problem, open_lab, open_own_host
 from xenkiln.model.boot_record import BootRecord, dump_boot_record
 from xenkiln.model.loader import LoadedImage
 from xenkiln.model.records import StepTime
@@ -27,19 +27,20 @@ from xenkiln.system.commands import Runner, make_printable
 from xenkiln.system.files import remove_path, write_finished
 from xenkiln.system.layout import Paths, build_folder
 from xenkiln.system.locks import hold_lock
+from xenkiln.system.preflight import find_space_problem
 from xenkiln.system.progress import Tell, show_progress
 from xenkiln.system.tools import find_missing, missing_tools_error
 
 DOM0 = "lab-dom0"
 RECORD, CONSOLE, JUNIT = "boot.json", "console.log", "boot.junit.xml"
+SPACE_MIB = 256
+"""dom0's unpacked kernels, its log and its overlay, and some room for guests."""
 TOOLS = {QEMU, "qemu-img", "debugfs", "ssh-keygen"}
 
 
 def run(loaded: LoadedImage) -> None:
     """Boot, write boot.json, console.log and boot.junit.xml; BuildError with the likely cause where it fails."""
     paths = pipeline.paths_for(loaded)
-    for name in (RECORD, CONSOLE, JUNIT):
-        (paths.images / name).unlink(missing_ok=True)
     check(loaded)
     require_dom0()
     folder = build_folder() / "lab" / f"boot-{loaded.name}"
@@ -47,6 +48,8 @@ def run(loaded: LoadedImage) -> None:
         hold_lock(folder.with_name(f"{folder.name}.lock"), f"the boot of {loaded.name}"),
         show_progress(f"boot:{loaded.name}") as tell,
     ):
+        for name in (RECORD, CONSOLE, JUNIT):
+            (paths.images / name).unlink(missing_ok=True)
         try:
             record = boot_image(loaded, paths, folder, tell)
         finally:
@@ -72,6 +75,10 @@ def find_problems(loaded: LoadedImage) -> list[XenkilnError]:
         problems.append(HostError("the lab's network gives addresses by DHCP, and the recipe's first interface asks"
                                   " for none", place=f"{loaded.file}: boot",
                                   next_step="expect nothing over ssh there, or make it method: dhcp"))  # fmt: skip
+    if recipe.boot.needs_ssh and not recipe.domain.vifs:
+        problems.append(HostError("the guest has no network interface, and is expected to answer over ssh",
+                                  place=f"{loaded.file}: domain.vifs",
+                                  next_step="give it one: domain.vifs: [{}], or expect nothing over ssh"))  # fmt: skip
     if len(recipe.disks.extra) + 2 >= TARGETS_OF_A_GUEST:
         problems.append(HostError(f"the lab gives a guest {TARGETS_OF_A_GUEST - 1} disks at most", place=loaded.file))
     return problems
@@ -80,9 +87,9 @@ def find_problems(loaded: LoadedImage) -> list[XenkilnError]:
 def find_lab_problems(guest_mib: int) -> list[XenkilnError]:
     """What would keep a Xen host with such a guest from running here: tools, memory."""
     missing = find_missing(TOOLS)
-    memory = find_memory_problem(guest_mib)
     problems: list[XenkilnError] = [missing_tools_error(missing)] if missing else []
-    return [*problems, *([memory] if memory else [])]
+    space = find_space_problem(build_folder(), SPACE_MIB, f"a Xen host and what its guest writes take {SPACE_MIB}")
+    return [*problems, *filter(None, (find_memory_problem(guest_mib), space))]
 
 
 def require_dom0() -> None:
@@ -99,15 +106,22 @@ def boot_image(loaded: LoadedImage, paths: Paths, folder: Path, tell: Tell) -> B
     runner = Runner(paths.log("boot"))
     paths.log("boot").parent.mkdir(parents=True, exist_ok=True)
     paths.log("boot").write_text("")
+    open_host = open_lab
     while True:
         remove_path(folder)
         folder.mkdir(parents=True, mode=0o700)
-        with open_lab(describe_lab(), loaded.recipe.domain.memory_mib, tell) as session:
+        with open_host(describe_lab(), loaded.recipe.domain.memory_mib, tell) as session:
             try:
                 outcome = boot_on(session, loaded, paths, folder, runner, tell)
                 if outcome.failure is None or not session.is_lost():
                     phases = (session.state.phases if session.is_own else {}) | outcome.phases
                     return make_record(loaded, paths, started, session.state.accelerator, phases, outcome)
+            except NoRoomError as error:
+                if session.is_own:
+                    raise
+                runner.note(f"# {error.fact}: once more, on a host of its own")
+                open_host = open_own_host
+                continue
             except XenkilnError:
                 if not session.is_lost():
                     raise

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xenkiln.errors import CommandError, HostError
+from xenkiln.errors import CommandError, HostError, XenkilnError
 from xenkiln.lab import host
 from xenkiln.lab.archive import write_archive
 from xenkiln.lab.console import PHASES, SERVICES, Console
@@ -34,7 +34,7 @@ from xenkiln.model.domain import Deploy
 from xenkiln.system.ssh import answers, connect
 
 if TYPE_CHECKING:
-    from xenkiln.system.ssh import Remote
+    from xenkiln.system.ssh import Answer, Remote
     from xenkiln.system.ssh_channels import Stream
 
 SCRIPT = "/run/lab/guest"
@@ -42,9 +42,18 @@ TARGETS_OF_A_GUEST = 18
 """Its job, and no more disks than xvda to xvdp: numbers on dom0's SCSI bus, of which there are 255."""
 REBOOTS = 3
 LOOK_SECONDS, SSH_SECONDS, EARLY_SSH_SECONDS = 0.2, 1.0, 5.0
+CHECK_SECONDS = 2.0
+DOM0_SECONDS = 120
 IN_THE_WAY = 3
 """scripts/host/lab/guest ends so where another guest has what this one needs."""
+NO_MEMORY = "Cannot allocate memory|free memory for the domain|Out of memory"
+"""What xl create says of a host that has less than the guest needs."""
+ANY = range(256)
 ON_CONSOLE = ("console", "login")
+
+
+class NoRoomError(HostError):
+    """The Xen host has too little memory left for the guest."""
 
 
 @dataclass
@@ -86,7 +95,7 @@ class GuestBoot:
         self.waiting = list_expectations(boot, self.guest_type)
         self.lacks: dict[str, str] = {}
         self.started = self.begun = time.monotonic()
-        self.tried_ssh = 0.0
+        self.tried_ssh = self.checked = 0.0
         self.login = ExitStack()
         self.remote: Remote | None = None
 
@@ -97,7 +106,7 @@ class GuestBoot:
                 ssh = self.find_ssh(session.folder)
                 deadline = self.started + self.boot.time_limit_seconds
                 view = View(self.console, ssh, self.guest.meta_data or {}, self.guest_type, deadline)
-                self.watch(dom0, view, note)
+                self.watch(dom0, view, session.folder, note)
         return self.outcome
 
     @contextmanager
@@ -115,29 +124,44 @@ class GuestBoot:
             self.clear_place(session, dom0)
         try:
             host.attach_disks(session.folder, disks)
-            dom0.run(["sh", SCRIPT, "unpack", str(job)])
+            self.ask(dom0, "unpack", str(job))
             yield
-        finally:
-            self.tell("end the guest")
-            if not session.ends_now():
-                dom0.run(["sh", SCRIPT, "destroy", self.guest.name], accept=range(256))
-                host.detach_disks(session.folder, list(disks))
+        except BaseException:
+            with suppress(XenkilnError):  # what has happened says more
+                self.clean_up(session, dom0, list(disks))
+            raise
+        else:
+            self.clean_up(session, dom0, list(disks))
+
+    def ask(self, dom0: Remote, verb: str, word: str, accept: Sequence[int] = (0,)) -> Answer:
+        """Have dom0's script do something; it may take no longer than the slowest machine needs for it."""
+        return dom0.run(["sh", SCRIPT, verb, word], accept=accept, limit_seconds=DOM0_SECONDS)
+
+    def clean_up(self, session: Session, dom0: Remote, disks: list[int]) -> None:
+        """End the domain and take its disks from dom0, unless all that ends with the host."""
+        self.tell("end the guest")
+        if not session.ends_now() and not host.find_stop(session.folder):
+            self.ask(dom0, "destroy", self.guest.name, ANY)
+            host.detach_disks(session.folder, disks)
 
     def clear_place(self, session: Session, dom0: Remote) -> None:
         """End what a killed boot has left here, before its disks are taken away."""
-        dom0.run(["sh", SCRIPT, "clear", self.place.address])
+        self.ask(dom0, "clear", self.place.address)
         host.detach_disks(session.folder, self.place.list_targets(TARGETS_OF_A_GUEST - 1))
 
     def create(self, dom0: Remote) -> bool:
         """Have Xen check the configuration and create the domain; a refusal is the verdict."""
         self.tell("guest: xl create")
         try:
-            answer = dom0.run(["sh", SCRIPT, "create", self.guest.name], accept=(0, IN_THE_WAY))
+            answer = self.ask(dom0, "create", self.guest.name, (0, IN_THE_WAY))
             if answer.code == IN_THE_WAY:
                 raise HostError(f"{answer.err.strip()} on the lab's Xen host", place=self.guest.name,
                                 next_step="end that guest there, or doit lab-stop")  # fmt: skip
         except CommandError as error:
             said = "\n".join(error.last_lines)
+            if re.search(NO_MEMORY, said):
+                raise NoRoomError(f"it has too little memory left for {self.guest.name}", place="the lab's Xen host",
+                                  next_step="end guests there, or doit lab-stop") from error  # fmt: skip
             cause = diagnose(said, missing=[], seen_on_network=False, ending="refused")
             self.fail("guest created", said.splitlines()[0] if said else str(error), cause, list(error.last_lines))
         self.end_phase("guest created")
@@ -151,7 +175,7 @@ class GuestBoot:
         port = host.forward_port(lab, self.place.address, host.SSH)
         return Deploy(host="127.0.0.1", port=port, key_file=str(self.key))
 
-    def watch(self, dom0: Remote, view: View, note: Callable[[str], None]) -> None:
+    def watch(self, dom0: Remote, view: View, machine: Path, note: Callable[[str], None]) -> None:
         """Follow the console until all is met, or it is certain or too late that it will not be."""
         phase = PHASES[0]
         with dom0.stream(["sh", SCRIPT, "watch", self.guest.name]) as stream:
@@ -162,9 +186,20 @@ class GuestBoot:
                     phase = now
                 self.tell(f"{phase}: {self.waiting[0].name}")
                 self.look(view, dom0, note)
+                # What is asked inside may have taken its time.
+                self.console.feed(stream.read(0))
+                self.check_host(machine)
                 if self.waiting and (end := self.find_end(stream)):
                     self.fail_for(phase, *end, dom0)
         self.end_phase(phase)
+
+    def check_host(self, machine: Path) -> None:
+        """Raise HostError where qemu has stopped everything: neither dom0 nor the guest can say so."""
+        if time.monotonic() - self.checked >= CHECK_SECONDS:
+            self.checked = time.monotonic()
+            if reason := host.find_stop(machine):
+                raise HostError(f"qemu has stopped the Xen host: {reason}", place=str(self.folder),
+                                next_step="make room there, doit lab-stop, and run this again")  # fmt: skip
 
     def look(self, view: View, dom0: Remote, note: Callable[[str], None]) -> None:
         """Take out of the list what is met by now."""
@@ -173,7 +208,7 @@ class GuestBoot:
         rest = [each for each in self.waiting if each.kind not in ON_CONSOLE]
         if view.ssh is None:
             if rest and self.console.text:
-                kind = dom0.run(["sh", SCRIPT, "kind", self.guest.name], accept=range(256)).out.strip()
+                kind = self.ask(dom0, "kind", self.guest.name, ANY).out.strip()
                 self.settle(rest[0], find_lack_of_kind(kind, self.guest_type))
         elif rest and time.monotonic() - self.tried_ssh >= self.count_pause():
             self.look_inside(rest, view, view.ssh, note)
@@ -228,7 +263,7 @@ class GuestBoot:
 
     def fail_for(self, phase: str, ending: Ending, fact: str, dom0: Remote) -> None:
         """Note the failure, with what dom0 can see of the guest."""
-        seen = dom0.run(["sh", SCRIPT, "look", self.guest.name], accept=range(256)).out
+        seen = self.ask(dom0, "look", self.guest.name, ANY).out
         missing = list(dict.fromkeys(each.kind for each in self.waiting if each.kind != "paravirtualised"))
         cause = diagnose(self.console.text, missing=missing, seen_on_network="lladdr" in seen, ending=ending)
         self.fail(phase, fact, cause, self.console.list_last_lines())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from xenkiln.lab.kernels import unpack_kernel
 from xenkiln.lab.meta_data import make_meta_data
 from xenkiln.lab.network import OTHER_ADDRESSES, list_settings
 from xenkiln.system.commands import Runner
-from xenkiln.system.files import partial_path, remove_path
+from xenkiln.system.files import hash_file, partial_path, remove_path
 from xenkiln.system.layout import PROJECT
+from xenkiln.system.locks import hold_lock
 
 SCRIPTS = PROJECT / "scripts" / "host" / "lab"
 SCRIPT_NAMES = ("start", "guest", "dhcp", "block", "vif-bridge", "meta-data-service")
 UNPACKED = (machine.XEN, machine.KERNEL, machine.RAMDISK)
+SUMS = "sums"
 
 
 @dataclass(frozen=True)
@@ -31,19 +34,33 @@ class Keys:
 
 
 def unpack_boot_files(images: Path, cache: Path) -> Path:
-    """Xen, kernel and ramdisk of a built dom0, unpacked below `cache`; the folder, named for the image's checksums."""
-    sums = (images / "SHA256SUMS").read_bytes()
-    folder = cache / Runner().read(["sha256sum"], input_text=sums.decode()).split()[0][:16]
-    if all((folder / name).is_file() for name in UNPACKED):
-        return folder
-    remove_path(cache)
-    unfinished = partial_path(folder)
-    unfinished.mkdir(parents=True)
-    (unfinished / machine.XEN).write_bytes(read_hypervisor(images / "root.img", unfinished))
-    (unfinished / machine.KERNEL).write_bytes(unpack_kernel((images / "vmlinuz").read_bytes()))
-    (unfinished / machine.RAMDISK).write_bytes(gzip.decompress((images / "initrd.img").read_bytes()))
-    unfinished.rename(folder)
+    """Xen, kernel and ramdisk of a built dom0, unpacked below `cache`; the folder, named for the image's checksums.
+
+    What a crash has left half written there is unpacked again.
+    """
+    folder = cache / hashlib.sha256((images / "SHA256SUMS").read_bytes()).hexdigest()[:16]
+    with hold_lock(cache.with_name(f"{cache.name}.lock"), "the unpacked dom0", wait=True):
+        if not _is_whole(folder):
+            remove_path(cache)
+            unfinished = partial_path(folder)
+            unfinished.mkdir(parents=True)
+            (unfinished / machine.XEN).write_bytes(read_hypervisor(images / "root.img", unfinished))
+            (unfinished / machine.KERNEL).write_bytes(unpack_kernel((images / "vmlinuz").read_bytes()))
+            (unfinished / machine.RAMDISK).write_bytes(gzip.decompress((images / "initrd.img").read_bytes()))
+            (unfinished / SUMS).write_text(_take_sums(unfinished))
+            unfinished.rename(folder)
     return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return (folder / SUMS).read_text() == _take_sums(folder)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _take_sums(folder: Path) -> str:
+    return "".join(f"{hash_file(folder / name)}  {name}\n" for name in UNPACKED)
 
 
 def read_hypervisor(image: Path, scratch: Path) -> bytes:
@@ -92,8 +109,11 @@ def fill_folder(folder: Path, images: Path, boot_files: Path, keys: Keys, module
         Member("host-key", keys.host, 0o600),
         Member("authorized-keys", keys.client.with_suffix(".pub")),
     ]
-    told = make_meta_data("guest", OTHER_ADDRESSES[0], keys.client.with_suffix(".pub").read_text())
-    members += [Member(f"meta-data/default/latest/{path}", body.encode()) for path, body in list_bodies(told).items()]
+    public_key = keys.client.with_suffix(".pub").read_text()
+    for address in OTHER_ADDRESSES:
+        told = make_meta_data(f"guest-{address}", address, public_key)
+        members += [Member(f"meta-data/{address}/latest/{path}", body.encode())
+                    for path, body in list_bodies(told).items()]  # fmt: skip
     write_archive(folder / machine.SEED, members)
 
 

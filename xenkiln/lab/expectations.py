@@ -53,8 +53,8 @@ class View:
     deadline: float = math.inf
 
     def count_seconds(self) -> float:
-        """How much time is left; one second at least."""
-        return max(1.0, self.deadline - time.monotonic())
+        """How long something inside may take: what time is left, one second at least."""
+        return min(COMMAND_SECONDS, max(1.0, self.deadline - time.monotonic()))
 
 
 def list_expectations(boot: Boot, guest_type: str) -> list[Expectation]:
@@ -82,15 +82,15 @@ def find_lack_over_ssh(expectation: Expectation, view: View, remote: Remote, fac
         case "ssh":
             return ""
         case "command":
-            return find_lack_of_command(expectation, remote, min(COMMAND_SECONDS, view.count_seconds()))
+            return find_lack_of_command(expectation, remote, view.count_seconds())
         case "metadata":
-            return find_lack_of_meta_data(view.meta_data, remote)
+            return find_lack_of_meta_data(view.meta_data, remote, view.count_seconds())
         case _:
-            facts.update(read_facts(remote))
+            facts.update(read_facts(remote, view.count_seconds()))
             return find_lack_of_xen(facts, view.guest_type)
 
 
-def find_lack_of_command(expectation: Expectation, remote: Remote, seconds: float = COMMAND_SECONDS) -> str:
+def find_lack_of_command(expectation: Expectation, remote: Remote, seconds: float) -> str:
     """Exit code and output of a command, within so many seconds."""
     try:
         answer = remote.run(["sh", "-c", expectation.run], accept=range(256), limit_seconds=seconds)
@@ -101,24 +101,23 @@ def find_lack_of_command(expectation: Expectation, remote: Remote, seconds: floa
     return "" if expectation.text in answer.out else f"it prints {answer.out.strip()[-300:]!r}"
 
 
-def find_lack_of_meta_data(wanted: Mapping[str, str], remote: Remote) -> str:
+def find_lack_of_meta_data(wanted: Mapping[str, str], remote: Remote, seconds: float) -> str:
     """Every value that the service told, as the guest's client has kept it."""
     files = {path: body for path, body in wanted.items() if not path.endswith("/index")}
     mark = uuid4().hex  # no value has this line
     script = f"cd {META_DATA_FOLDER} && for path; do echo \"$path\"; cat \"$path\" 2>/dev/null; echo; echo {mark}; done"
-    try:
-        told = remote.run(["sh", "-c", script, "sh", *files]).out
-    except CommandError:
+    answer = remote.run(["sh", "-c", script, "sh", *files], accept=range(256), limit_seconds=seconds)
+    if answer.code:
         return f"there is no {META_DATA_FOLDER}: configure.fetch_metadata brings the client"
-    kept = dict(part.split("\n", 1) for part in told.split(f"\n{mark}\n") if "\n" in part)
+    kept = dict(part.split("\n", 1) for part in answer.out.split(f"\n{mark}\n") if "\n" in part)
     wrong = [path for path, body in files.items() if kept.get(path, "").strip() != body.strip()]
     return f"not fetched: {', '.join(wrong)}" if wrong else ""
 
 
-def read_facts(remote: Remote) -> dict[str, str]:
+def read_facts(remote: Remote, seconds: float) -> dict[str, str]:
     """What the guest says of itself; what an old kernel does not have is left out."""
     script = "\n".join(f"printf '%s ' {name}; echo $({{ {command}; }} 2>/dev/null)" for name, command in FACTS)
-    lines = remote.run(["sh", "-c", script]).out.splitlines()
+    lines = remote.run(["sh", "-c", script], limit_seconds=seconds).out.splitlines()
     pairs = (line.partition(" ") for line in lines)
     return {name: value.strip() for name, _, value in pairs if value.strip()}
 

@@ -38,13 +38,17 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class State:
-    """What finds a running lab again; the private key lies beside it. memory_mib is the whole machine's."""
+    """What finds a running lab again; the private key lies beside it.
+
+    memory_mib: the whole machine's. stays: it ends when it is told to, and not with the run that has started it.
+    """
 
     ssh_port: int
     fingerprint: str
     memory_mib: int
     accelerator: str
     phases: dict[str, float]
+    stays: bool = False
 
 
 def wait_until_ready(folder: Path, process: Service, tell: Tell) -> dict[str, float]:
@@ -83,11 +87,13 @@ def read_text(path: Path) -> str:
         return ""
 
 
-def write_state(folder: Path, made: machine.Machine, fingerprint: str, phases: dict[str, float]) -> State:
+def write_state(
+    folder: Path, made: machine.Machine, fingerprint: str, phases: dict[str, float], *, stays: bool
+) -> State:
     """Note what a later run needs; the lab counts as ready from now on."""
     forwards = _list_forwards(folder)
     port = forwards[HOST_ADDRESS.partition("/")[0], SSH]
-    state = State(port, fingerprint, made.memory_mib, made.accelerator, phases)
+    state = State(port, fingerprint, made.memory_mib, made.accelerator, phases, stays)
     write_finished(folder / STATE, json.dumps(asdict(state), indent=1) + "\n", 0o600)
     return state
 
@@ -150,6 +156,12 @@ def _list_nodes(socket: Path) -> set[str]:
     return {node["node-name"] for node in monitor.order(socket, ("query-named-block-nodes", {"flat": True}))[0]}
 
 
+def find_stop(folder: Path) -> str:
+    """Why the machine stands still, "" while it runs; qemu stops one whose disks have no room on this host."""
+    status = str(monitor.order(folder / machine.MONITOR, ("query-status", {}))[0]["status"])
+    return {"running": "", "io-error": "no space is left for what its guests write"}.get(status, status)
+
+
 def forward_port(folder: Path, address: str, port: int) -> int:
     """Forward a free port of this host's loopback to a guest's; the same one each time it is asked for."""
     socket = folder / machine.MONITOR
@@ -172,13 +184,16 @@ def stop_machine(folder: Path) -> None:
         kill_machine(folder)
 
 
-def kill_machine(folder: Path) -> None:
-    """Kill what runs in the machine's folder and is called qemu."""
+def kill_machine(folder: Path) -> bool:
+    """Kill what runs in the machine's folder, be that removed meanwhile, and is called qemu; whether anything did."""
+    found = False
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            is_here = (process / "cwd").readlink() == folder.resolve()
+            is_here = str((process / "cwd").readlink()).removesuffix(" (deleted)") == str(folder.resolve())
             if is_here and machine.QEMU.encode() in (process / "cmdline").read_bytes():
                 os.kill(int(process.name), signal.SIGKILL)
+                found = True
+    return found
 
 
 def available_mib() -> int:

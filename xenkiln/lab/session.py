@@ -17,7 +17,7 @@ from pathlib import Path
 from xenkiln.errors import HostError
 from xenkiln.lab import dom0, host, machine
 from xenkiln.lab.accelerator import choose_accelerator
-from xenkiln.lab.network import ADDRESSES
+from xenkiln.lab.places import AT_ONCE, hold_file, hold_place
 from xenkiln.system.files import remove_path
 from xenkiln.system.locks import hold_lock, is_held
 from xenkiln.system.services import ended_service, start_service
@@ -25,16 +25,13 @@ from xenkiln.system.services import ended_service, start_service
 USUAL_GUESTS_MIB = 2048
 """Room for several guests; of a machine's memory the host gives only what is used."""
 QEMU_MIB = 128
-XEN_SPARE_MIB = 16
-"""Page tables and console of a guest, beside its memory."""
 JOIN_SECONDS = 240
 STOP_SECONDS = 30
 LOSING_SECONDS = 3
 """From the end of a connection to a host until it is known that the host has ended."""
 HOST_LOCK = "host.lock"
-AT_ONCE = fcntl.LOCK_EX | fcntl.LOCK_NB
 GUARD = """"$@" & machine=$!
-exec 3<&{descriptor}
+exec 3</proc/self/fd/{descriptor}
 read -r word <&3
 [ "$word" = stay ] || kill -9 "$machine"
 """
@@ -99,22 +96,6 @@ class Session:
         return True
 
 
-@contextmanager
-def hold_file(path: Path, how: int) -> Iterator[int | None]:
-    """Hold a flock of that kind; None where another is in the way and `how` has LOCK_NB."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, how)
-        except BlockingIOError:
-            yield None
-        else:
-            yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def find_memory_problem(guest_mib: int) -> HostError | None:
     """This host has too little memory for a machine with such a guest."""
     needed, there = machine.DOM0_MIB + machine.XEN_MIB + QEMU_MIB + guest_mib, host.available_mib()
@@ -147,7 +128,7 @@ def open_lab(lab: Lab, guest_mib: int, tell: host.Tell) -> Iterator[Session]:
                 yield Session(lab.host, state, place, is_own=False)
                 return
         if state or time.monotonic() > deadline:
-            with own_folder(lab, guest_mib, tell) as started:
+            with open_own_host(lab, guest_mib, tell) as started:
                 yield started
             return
         end_orphan(lab)
@@ -170,7 +151,7 @@ def end_orphan(lab: Lab) -> None:
 
 
 @contextmanager
-def own_folder(lab: Lab, guest_mib: int, tell: host.Tell) -> Iterator[Session]:
+def open_own_host(lab: Lab, guest_mib: int, tell: host.Tell) -> Iterator[Session]:
     """A host that nobody joins."""
     folder = lab.folder / f"host-{os.getpid()}"
     lock = folder.with_name(f"{folder.name}.lock")
@@ -211,7 +192,7 @@ def own_machine(
     try:
         with ended_service(process), hold_place(folder, guest_mib, guest_mib) as place:
             phases = host.wait_until_ready(folder, process, tell)
-            state = host.write_state(folder, made, dom0.read_fingerprint(keys.host), phases)
+            state = host.write_state(folder, made, dom0.read_fingerprint(keys.host), phases, stays=False)
             yield Session(folder, state, place or 0, is_own=True)
     finally:
         remove_path(folder)
@@ -228,27 +209,11 @@ def prepare(lab: Lab, folder: Path, guest_mib: int, tell: host.Tell) -> tuple[ma
     return machine.Machine(folder, choose_memory(guest_mib), choose_accelerator(boot_files, folder)), keys
 
 
-@contextmanager
-def hold_place(folder: Path, guest_mib: int, room_mib: int) -> Iterator[int | None]:
-    """One of the places for guests that a running host has, and so much of its memory; None where it has not both."""
-    with ExitStack() as stack:
-        taken, free = 0, None
-        with hold_file(folder / "places.lock", fcntl.LOCK_EX):
-            for number in range(len(ADDRESSES)):
-                name = folder / f"place-{number}.lock"
-                with ExitStack() as look:
-                    held = look.enter_context(hold_file(name, AT_ONCE))
-                    if held is None:
-                        taken += int(name.read_text() or 0)
-                    elif free is None:
-                        free = (number, held)
-                        stack.enter_context(look.pop_all())
-            if free is not None and taken + guest_mib <= room_mib:
-                os.ftruncate(free[1], 0)
-                os.pwrite(free[1], str(guest_mib + XEN_SPARE_MIB).encode(), 0)
-            else:
-                free = None
-        yield free[0] if free else None
+def find_lab(lab: Lab) -> host.State | None:
+    """The host that `doit lab` has left running, None where there is none."""
+    with hold_file(lab.folder / HOST_LOCK, AT_ONCE) as free:
+        state = host.read_state(lab.host) if free is None else None
+    return state if state and state.stays else None
 
 
 def start_lab(lab: Lab, tell: host.Tell) -> host.State:
@@ -259,7 +224,7 @@ def start_lab(lab: Lab, tell: host.Tell) -> host.State:
         lock = stack.enter_context(hold_file(lab.folder / HOST_LOCK, AT_ONCE))
         if lock is None:
             raise HostError("a Xen host of the lab runs already", place=str(lab.host),
-                            next_step="wait for the boot that started it, or doit lab-stop")  # fmt: skip
+                            next_step="wait for the boot that has started it")  # fmt: skip
         made, keys = prepare(lab, lab.host, 0, tell)
         ours, theirs = os.pipe()
         stack.callback(os.close, theirs)
@@ -268,7 +233,7 @@ def start_lab(lab: Lab, tell: host.Tell) -> host.State:
         os.close(ours)
         try:
             phases = host.wait_until_ready(lab.host, process, tell)
-            state = host.write_state(lab.host, made, dom0.read_fingerprint(keys.host), phases)
+            state = host.write_state(lab.host, made, dom0.read_fingerprint(keys.host), phases, stays=True)
         except BaseException:
             host.kill_machine(lab.host)
             raise
@@ -294,5 +259,7 @@ def stop_lab(lab: Lab) -> bool:
                 host.stop_machine(lab.host)
             found = True
             time.sleep(WAIT_SECONDS)
+        # One whose folder somebody has removed holds a lock that nobody finds.
+        found = host.kill_machine(lab.host) or found
         remove_path(lab.host)
         return found

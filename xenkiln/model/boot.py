@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from xenkiln.model.fields import Line, Section
+from xenkiln.model.fields import Line, Section, check_line, match_shape
 
-Text = Annotated[Line, Field(min_length=1)]
+Text = Annotated[str, match_shape(r"\S", "some text"), AfterValidator(check_line)]
 
 
 class BootCommand(Section):

@@ -16,14 +16,16 @@ LEAST_MIB = 48
 """Below that apt cannot even write its lists, and it has been seen to wait for ever."""
 
 
-def find_space_problem(folder: Path) -> HostError | None:
+PACKAGES_ALONE = "fetching packages alone takes more"
+
+
+def find_space_problem(folder: Path, least_mib: int = LEAST_MIB, what: str = PACKAGES_ALONE) -> HostError | None:
     """A disk on which nothing can be begun; how much a build needs in all is known when its packages are."""
     place = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free_mib = shutil.disk_usage(place).free >> 20
-    if free_mib >= LEAST_MIB:
+    if free_mib >= least_mib:
         return None
-    fact = f"{free_mib} MiB are free, and fetching packages alone takes more"
-    return HostError(fact, place=str(place), next_step=MAKE_ROOM)
+    return HostError(f"{free_mib} MiB are free, and {what}", place=str(place), next_step=MAKE_ROOM)
 
 
 def find_host_problems(steps: list[Step]) -> list[XenkilnError]:

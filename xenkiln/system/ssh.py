@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ PASSWORD_VARIABLE = "XENKILN_SSH_PASSWORD"  # noqa: S105  # where it is, not wha
 CONNECT_SECONDS = 20
 SILENCE_SECONDS = 600
 """How long a host may say nothing: hashing a large image takes its time."""
+GRACE_SECONDS = 5
 KEEPALIVE_SECONDS = 15
 DEAD_MILLISECONDS = 60_000
 """Unanswered data for that long ends the connection (tcp(7), TCP_USER_TIMEOUT)."""
@@ -65,12 +67,14 @@ class Remote:
     ) -> Answer:
         """Run a command to its end; every word arrives as it is. Raises CommandError and ConnectionLostError.
 
-        One that has not ended within the limit is left, with a CommandError.
+        One that has not ended within the limit is left, with a CommandError; where the machine does not even
+        answer to that, the connection is.
         """
         command = shlex.join(argv)
         self.note(f"{self.name}$ {command}")
-        with self.translate_errors(command):
-            stdin, stdout, stderr = self._client.exec_command(PREPARE + command, timeout=SILENCE_SECONDS)
+        patience = SILENCE_SECONDS if limit_seconds is None else limit_seconds
+        with self.translate_errors(command), self._close_after(limit_seconds):
+            stdin, stdout, stderr = self._client.exec_command(PREPARE + command, timeout=patience)
             stdin.write(input_text.encode())
             stdin.channel.shutdown_write()
             if limit_seconds is not None:
@@ -85,6 +89,20 @@ class Remote:
         if answer.code not in accept:
             raise CommandError(f"{self.name}$ {command}", describe_ending(answer.code), last_lines=lines[-LAST_LINES:])
         return answer
+
+    @contextmanager
+    def _close_after(self, seconds: float | None) -> Iterator[None]:
+        """End the connection where the block takes clearly longer: paramiko waits for some answers for ever."""
+        if seconds is None:
+            yield
+            return
+        timer = threading.Timer(seconds + GRACE_SECONDS, self._client.close)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     @contextmanager
     def stream(self, argv: Sequence[str]) -> Iterator[Stream]:
