@@ -16,6 +16,7 @@ from xenkiln.model.boot_record import BootRecord, Failure, Met
 from xenkiln.model.loader import LoadedImage, load_image
 from xenkiln.model.records import StepTime
 from xenkiln.system.layout import PROJECT, Paths
+from xenkiln.system.locks import hold_lock
 
 TINY = (PROJECT / "recipes/images/tiny.yaml").read_text(encoding="utf-8")
 DHCP = "        method: dhcp\n"
@@ -63,6 +64,19 @@ def test_missing_tools_are_named_with_the_packages_that_bring_them(tmp_path: Pat
         "this host has no qemu-system-x86_64, ssh-keygen\n"
         "  next: apt-get install openssh-client qemu-system-x86 (scripts/env does it by itself)"
     )
+
+
+def test_too_little_room_is_told(tmp_path: Path, tools: list[FakeTool], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boot, "SPACE_MIB", 1 << 40)
+    (problem,) = find_problems(load(tmp_path))
+    assert problem.fact.endswith(f"MiB are free, and a Xen host and what its guest writes take {1 << 40}")
+
+
+def test_a_guest_without_an_interface_cannot_answer(tmp_path: Path, tools: list[FakeTool]) -> None:
+    loaded = load(tmp_path)
+    domain = loaded.recipe.domain.model_copy(update={"vifs": ()})
+    (problem,) = find_problems(replace(loaded, recipe=loaded.recipe.model_copy(update={"domain": domain})))
+    assert problem.place.endswith("tiny.yaml: domain.vifs")
 
 
 def test_too_little_memory_is_told_with_what_the_guest_wants(
@@ -124,6 +138,24 @@ def test_all_problems_come_together_and_an_old_verdict_does_not_stay(
     assert [words in said for words in ("this host has no", "100 MiB of memory", "addresses by DHCP")] == [True] * 3
     assert [path.name for path in images.iterdir()] == ["root.img"]
     assert [path.name for path in (tmp_path / "build").iterdir()] == ["images"]
+
+
+def test_a_second_boot_is_refused_and_takes_nothing_from_the_first(
+    tmp_path: Path, tools: list[FakeTool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "available_mib", lambda: 100000)
+    monkeypatch.setattr(boot, "open_lab", lambda *_: pytest.fail("a lab is opened"))
+    monkeypatch.setattr(boot, "require_dom0", lambda: None)
+    images = tmp_path / "build/images/tiny"
+    images.mkdir(parents=True)
+    (images / CONSOLE).write_text("growing")
+    loaded = load(tmp_path)
+    with (
+        hold_lock(tmp_path / "build/lab/boot-tiny.lock", "it"),
+        pytest.raises(HostError, match="the boot of tiny is in use"),
+    ):
+        run(loaded)
+    assert (images / CONSOLE).read_text() == "growing"
 
 
 PASSED = BootRecord(

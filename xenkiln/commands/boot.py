@@ -26,7 +26,7 @@ from xenkiln.stages import domain
 from xenkiln.system.commands import Runner, make_printable
 from xenkiln.system.files import remove_path, write_finished
 from xenkiln.system.layout import Paths, build_folder
-from xenkiln.system.locks import hold_lock
+from xenkiln.system.locks import hold_lock, is_held
 from xenkiln.system.preflight import find_space_problem
 from xenkiln.system.progress import Tell, show_progress
 from xenkiln.system.tools import find_missing, missing_tools_error
@@ -41,15 +41,15 @@ TOOLS = {QEMU, "qemu-img", "debugfs", "ssh-keygen"}
 def run(loaded: LoadedImage) -> None:
     """Boot, write boot.json, console.log and boot.junit.xml; BuildError with the likely cause where it fails."""
     paths = pipeline.paths_for(loaded)
-    check(loaded)
-    require_dom0()
     folder = build_folder() / "lab" / f"boot-{loaded.name}"
-    with (
-        hold_lock(folder.with_name(f"{folder.name}.lock"), f"the boot of {loaded.name}"),
-        show_progress(f"boot:{loaded.name}") as tell,
-    ):
+    lock = folder.with_name(f"{folder.name}.lock")
+    # An old verdict must not stay, whatever becomes of this run; one that is just being made is not ours.
+    if not (lock.exists() and is_held(lock)):
         for name in (RECORD, CONSOLE, JUNIT):
             (paths.images / name).unlink(missing_ok=True)
+    check(loaded)
+    require_dom0()
+    with hold_lock(lock, f"the boot of {loaded.name}"), show_progress(f"boot:{loaded.name}") as tell:
         try:
             record = boot_image(loaded, paths, folder, tell)
         finally:
