@@ -7,10 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xenkiln.lab import host
-from xenkiln.lab.machine import DOM0_MIB, XEN_MIB
+from xenkiln.lab.machine import HOST_MIB
 from xenkiln.lab.session import QEMU_MIB, USUAL_GUESTS_MIB, choose_memory, find_memory_problem
-
-HOST_MIB = DOM0_MIB + XEN_MIB
 
 
 @pytest.mark.parametrize("guest_mib", [0, 96, 4096])

@@ -10,6 +10,8 @@ from xenkiln.lab.network import HOST_ADDRESS
 DOM0_MIB = 384
 XEN_MIB = 128
 """What Xen itself takes of a machine of some GiB, and what it keeps free."""
+HOST_MIB = DOM0_MIB + XEN_MIB
+"""What a machine has beside the memory of its guests."""
 CPUS = 2
 
 QEMU = "qemu-system-x86_64"

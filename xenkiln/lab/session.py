@@ -98,7 +98,7 @@ class Session:
 
 def find_memory_problem(guest_mib: int) -> HostError | None:
     """This host has too little memory for a machine with such a guest."""
-    needed, there = machine.DOM0_MIB + machine.XEN_MIB + QEMU_MIB + guest_mib, host.available_mib()
+    needed, there = machine.HOST_MIB + QEMU_MIB + guest_mib, host.available_mib()
     if there >= needed:
         return None
     return HostError(f"{there} MiB of memory are available, a Xen host with a guest of {guest_mib} MiB takes {needed}",
@@ -107,8 +107,8 @@ def find_memory_problem(guest_mib: int) -> HostError | None:
 
 def choose_memory(guest_mib: int) -> int:
     """MiB of the whole machine: what the guest needs, and room for others where there is some."""
-    least = machine.DOM0_MIB + machine.XEN_MIB + guest_mib
-    usual = machine.DOM0_MIB + machine.XEN_MIB + USUAL_GUESTS_MIB
+    least = machine.HOST_MIB + guest_mib
+    usual = machine.HOST_MIB + USUAL_GUESTS_MIB
     return max(least, min(usual, host.available_mib() * 3 // 4))
 
 
@@ -140,7 +140,7 @@ def open_lab(lab: Lab, guest_mib: int, tell: host.Tell) -> Iterator[Session]:
 
 def count_guest_mib(state: host.State) -> int:
     """What a host's guests may have in all."""
-    return state.memory_mib - machine.DOM0_MIB - machine.XEN_MIB
+    return state.memory_mib - machine.HOST_MIB
 
 
 def end_orphan(lab: Lab) -> None:

@@ -15,9 +15,6 @@ SHAPES: dict[str, str] = {}
 """Regular expression -> what it asks for in words, as messages and the editors' schema say it."""
 
 
-AT_FIELD = "at_field"
-
-
 class Section(BaseModel):
     """A part of a recipe: frozen, strict about types, and closed to unknown keys."""
 
@@ -26,7 +23,7 @@ class Section(BaseModel):
 
 def fault_at(path: tuple[str | int, ...], fact: str) -> PydanticCustomError:
     """What a check of several sections raises, so that it is reported at the field it speaks of and not at the top."""
-    return PydanticCustomError(AT_FIELD, "{fact}", {"fact": fact, "path": path})
+    return PydanticCustomError("at_field", "{fact}", {"fact": fact, "path": path})
 
 
 def match_shape(regex: str, words: str) -> Any:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from xenkiln.errors import Problem
 from xenkiln.model.document import Ambiguous, Document, FieldPath, name_field
-from xenkiln.model.fields import AT_FIELD, SHAPES
+from xenkiln.model.fields import SHAPES
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -100,8 +100,6 @@ def _say(detail: ErrorDetails, path: FieldPath) -> str:
         return "is missing"
     if kind == "value_error":
         return str(context["error"])
-    if kind == AT_FIELD:
-        return str(context["fact"])
     if kind == "string_pattern_mismatch":
         return f"{shown} does not fit; wanted: {SHAPES[context['pattern']]}"
     if kind == "literal_error":
