@@ -20,7 +20,7 @@ FLOORS = (
     {"model"},
     {"metrics", "system"},
     {"families", "installers", "repositories", "configuration", "kernels", "ramdisks", "domains",
-     "artifacts", "lab"},
+     "artifacts", "lab", "bundle", "clouds"},
     {"stages"},
     {"pipeline"},
     {"commands", "reporter"},
@@ -33,6 +33,8 @@ FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(FLOORS) for room in r
 ROOMS_OF_LIBRARY = {
     "subprocess": {"system"},
     "paramiko": {"system"},
+    "cryptography": {"bundle", "clouds"},
+    "isal": {"bundle"},
     "jinja2": {"system"},
     "junitparser": {"lab"},
     "qemu": {"lab"},

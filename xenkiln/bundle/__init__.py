@@ -1,0 +1,1 @@
+"""The bundle format of Amazon and Eucalyptus: one image as encrypted parts and a signed manifest."""
