@@ -1,0 +1,1 @@
+"""EC2-compatible clouds: who the user is there."""
