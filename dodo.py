@@ -94,7 +94,8 @@ def task_boot() -> Iterator[Task]:
     `boot` section. Leaves boot.json, console.log and boot.junit.xml beside the image, which stays as it is:
     everything happens on overlays that are thrown away. Several boots at the same time share one Xen host.
     """
-    return tasks.make_command_tasks("boot", tasks.doc_of(task_boot), after_build=True, host=tasks.LAB_HOST)
+    return tasks.make_command_tasks("boot", tasks.doc_of(task_boot), after_build=True, check_first=True,
+                                    host=tasks.LAB_HOST)  # fmt: skip
 
 
 def task_lab() -> Task:
@@ -119,6 +120,27 @@ def task_deploy() -> Iterator[Task]:
     Where to is the recipe's `deploy` section. Only what the host does not have yet is sent.
     """
     return tasks.make_command_tasks("deploy", tasks.doc_of(task_deploy), after_build=True)
+
+
+def task_bundle() -> Iterator[Task]:
+    """make bundles of kernel, ramdisk and root, encrypted and signed for an EC2-compatible cloud
+
+    In build/bundles/NAME: parts of 10 MiB and a manifest for each, as Eucalyptus 1.4 to 5 and Amazon read them.
+    Key, certificates and account are those of the environment, as an eucarc sets it, else of ~/.euca/eucarc.
+    """
+    return tasks.make_command_tasks("bundle", tasks.doc_of(task_bundle), after_build=True, check_first=True)
+
+
+def task_unbundle() -> Task:
+    """put the image of a bundle together again: --manifest FILE --to IMAGE, and --key FILE for another key than yours
+
+    Every digest is checked, and the signature where the key is the signer's. Holes are holes again.
+    """
+    options = [{"name": name, "long": name, "default": "", "help": text}
+               for name, text in (("manifest", "NAME.manifest.xml, its parts beside it"),
+                                  ("to", "the image to write; it must not exist"),
+                                  ("key", "a private key: yours or the cloud's"))]  # fmt: skip
+    return tasks.make_host_task("unbundle", tasks.doc_of(task_unbundle), *options)
 
 
 def task_doctor() -> Task:

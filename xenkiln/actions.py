@@ -6,8 +6,10 @@ import importlib
 import multiprocessing
 import sys
 from collections.abc import Callable
+from contextlib import chdir
 from typing import Any
 
+from doit import get_initial_workdir
 from doit.exceptions import TaskFailed
 
 from xenkiln import pipeline
@@ -94,5 +96,10 @@ def check_command(verb: str, loaded: LoadedImage) -> None:
 
 
 def guard_options(verb: str, **options: object) -> TaskFailed | None:
-    """As guard, for a verb with options of its own."""
-    return guard(lambda: load_command(verb).run(**options))
+    """As guard, for a verb with options of its own; paths in them are seen from where the user is."""
+
+    def run() -> None:
+        with chdir(get_initial_workdir()):
+            load_command(verb).run(**options)
+
+    return guard(run)

@@ -203,20 +203,22 @@ def doc_of(function: Callable[..., object]) -> str:
     return inspect.getdoc(function) or ""
 
 
-def make_command_tasks(verb: str, doc: str, *, after_build: bool = False, host: str = "") -> Iterator[Task]:
+def make_command_tasks(
+    verb: str, doc: str, *, after_build: bool = False, check_first: bool = False, host: str = ""
+) -> Iterator[Task]:
     """A verb of xenkiln/commands that does something with one recipe or image each time it is asked.
 
-    `host` is the recipe of the Xen host that it needs, which is built before and is no guest itself.
+    check_first: what that verb needs here is asked for before anything is built for it. `host` is the recipe of the
+    Xen host that it needs, which is built before and is no guest itself.
     """
     good, broken = images()
     hosts = list_builds(host)
-    # What that verb needs here is asked for before anything is built for it.
     checks = [Task(f"_{verb}:{loaded.name}", [(guard, [check_command, verb, loaded])], verbosity=2)
-              for loaded in good.values() if host]  # fmt: skip
+              for loaded in good.values() if check_first]  # fmt: skip
     yield from checks
     subtasks = [
         Task(f"{verb}:{loaded.name}", [(guard, [run_command, verb, loaded])],
-             task_dep=[*([f"_{verb}:{loaded.name}"] if host else []), f"build:{loaded.name}", *hosts]
+             task_dep=[*([f"_{verb}:{loaded.name}"] if check_first else []), f"build:{loaded.name}", *hosts]
              if after_build else [],
              doc=loaded.recipe.summary, verbosity=2, io={"capture": False})
         for loaded in good.values() if loaded.name != host

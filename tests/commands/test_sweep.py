@@ -77,6 +77,20 @@ def test_what_is_in_use_stays(build: Path, lock: str, spared: set[str], capsys: 
     assert "passed over, it is in use: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("lock", "growing"),
+    [("bundles/tiny.lock", "bundles/tiny.partial/x"), ("lab/dom0.lock", "lab/dom0/abc.partial/xen")],
+)
+def test_what_grows_in_a_folder_goes_once_nobody_holds_its_lock(build: Path, lock: str, growing: str) -> None:
+    (build / growing).parent.mkdir(parents=True)
+    (build / growing).write_text("")
+    with hold_lock(build / lock, "a test"):
+        sweep.run(remove=True)
+        assert (build / growing).exists()
+    sweep.run(remove=True)
+    assert not (build / growing).parent.exists()
+
+
 def test_a_cache_that_lies_elsewhere_has_its_lock_there(
     build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

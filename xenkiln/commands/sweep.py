@@ -17,17 +17,18 @@ from pathlib import Path
 from xenkiln.errors import HostError, XenkilnError
 from xenkiln.system.causes import explain_os_error
 from xenkiln.system.commands import Runner
-from xenkiln.system.files import remove_path
+from xenkiln.system.files import partial_path, remove_path
 from xenkiln.system.layout import Paths, build_folder
 from xenkiln.system.locks import hold_lock, is_held
 from xenkiln.system.mount_table import MountPoint, clears_itself, list_loop_devices, list_mounts
 from xenkiln.system.mounts import find_holders
 
 LOCKS = ("work/*/lock", "work/*/shell-*.lock", "cache/lock", "cache/*/*.lock", "verify/*.lock", "repositories/*.lock",
-         "lab/host*.lock", "lab/boot-*.lock")
+         "lab/host*.lock", "lab/boot-*.lock", "lab/dom0.lock", "bundles/*.lock")
 SCRATCH = {"work/*/shell-*": "a shell's folder", "work/*/tmp/*": "scratch folder", "cache/fetching": "scratch folder",
            "verify/*": "an unfinished verification", "lab/host*": "a Xen host's folder",
-           "lab/boot-*": "a boot's folder"}  # fmt: skip
+           "lab/boot-*": "a boot's folder", "lab/dom0/*.partial": "kernels unpacked in part",
+           "bundles/*.partial": "unfinished bundles"}  # fmt: skip
 """What is made for the time of a run, besides partial files; below the build folder."""
 RESOLVING = ("work/*/tmp/lock", "work/*/resolve", "work/*/apt")
 
@@ -117,7 +118,8 @@ def list_used(build: Path, lock: Path) -> list[Path]:
         own = [lock.parent] if lock.name == "lock" else [lock.with_name(lock.stem), lock]
         return [*own, build / "images" / name]
     image = [build / "images" / lock.stem] if area == "verify" else []
-    return [lock.with_name(lock.stem), lock, lock.with_name(f"{lock.stem}.fs"), *image]
+    named = lock.with_name(lock.stem)
+    return [named, lock, partial_path(named), lock.with_name(f"{lock.stem}.fs"), *image]
 
 
 def find_leftovers(build: Path) -> Iterator[Leftover]:
