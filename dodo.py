@@ -132,9 +132,10 @@ def task_bundle() -> Iterator[Task]:
 
 
 def task_unbundle() -> Task:
-    """put the image of a bundle together again: --manifest FILE --to IMAGE, and --key FILE for another key than yours
+    """put the image of a bundle together again: --manifest FILE --to IMAGE [--key FILE]
 
-    Every digest is checked, and the signature where the key is the signer's. Holes are holes again.
+    The key is a private one, yours where none is given. Every digest is checked, and the signature where the key
+    is the signer's. Holes are holes again.
     """
     options = [{"name": name, "long": name, "default": "", "help": text}
                for name, text in (("manifest", "NAME.manifest.xml, its parts beside it"),

@@ -20,8 +20,8 @@ from xenkiln.system.layout import PROJECT
 from xenkiln.system.locks import hold_lock
 from xenkiln.tasks import Description, list_forms
 
-VERBS = ["build", *CHAIN, "plan", "lock", "verify", "diff", "shell", "boot", "lab", "lab-stop", "deploy", "doctor",
-         "sweep"]
+VERBS = ["build", *CHAIN, "plan", "lock", "verify", "diff", "shell", "boot", "lab", "lab-stop", "deploy", "bundle",
+         "unbundle", "doctor", "sweep"]
 TINY = (PROJECT / "recipes" / "images" / "tiny.yaml").read_text()
 DOIT = (sys.executable, "-m", "doit")
 FORKSERVER = (sys.executable, str(PROJECT / "tests" / "forkserver_doit.py"))
@@ -96,7 +96,7 @@ def test_help_is_more_than_the_line_in_the_list(desk: Desk, verb: str) -> None:
     help_lines = desk.succeed("help", verb).splitlines()
     assert help_lines[0].split(maxsplit=1)[1] == listed.split(maxsplit=1)[1]
     assert len(help_lines) >= 3
-    if verb not in ("diff", "doctor", "lab", "lab-stop", "sweep"):
+    if verb not in ("diff", "doctor", "lab", "lab-stop", "sweep", "unbundle"):
         assert re.search(rf"doit {verb} +tiny$", "\n".join(help_lines), re.MULTILINE)
         assert re.search(rf"doit {verb}:NAME +one of small, tiny$", "\n".join(help_lines), re.MULTILINE)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import threading
@@ -145,10 +144,15 @@ def test_an_interrupt_ends_all_threads(tmp_path: Path) -> None:
     layout = lay_out_plain("root.img", image.stat().st_size, [(0, image.stat().st_size)])
     before = threading.active_count()
 
+    interrupted = threading.Event()
+
     def interrupt(part: Part, data: memoryview) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        if not interrupted.is_set():  # a second one would end the tests
+            interrupted.set()
+            signal.pthread_kill(main, signal.SIGINT)
         time.sleep(0.2)
 
+    main = threading.get_ident()
     with pytest.raises(KeyboardInterrupt):
         make_parts(image, layout, SECRET, interrupt)
     assert threading.active_count() == before
