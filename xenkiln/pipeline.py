@@ -14,7 +14,8 @@ from typing import Any, Protocol, cast
 from xenkiln.errors import BuildError, RecipeError, XenkilnError
 from xenkiln.families.contract import load_family
 from xenkiln.model.encoding import UNKNOWN, encode_value, list_leaves
-from xenkiln.model.loader import LoadedImage, list_missing_keys, load_images, problem_at
+from xenkiln.model.image import ImageRecipe
+from xenkiln.model.loader import LoadedImage, list_missing_keys, load_folder, problem_at
 from xenkiln.model.records import Record, dump_record, parse_record
 from xenkiln.system.causes import explain_os_error
 from xenkiln.system.commands import Runner
@@ -66,7 +67,7 @@ def load_stage(name: str) -> Stage:
 
 def load_recipes() -> tuple[dict[str, LoadedImage], dict[str, RecipeError]]:
     """Every image recipe by name: those that can be built, and what is wrong with the others."""
-    good, broken = load_images(recipe_folder())
+    good, broken = load_folder(recipe_folder(), ImageRecipe)
     for name, loaded in list(good.items()):
         problems = load_family(loaded.recipe.family).find_recipe_problems(loaded.recipe)
         if problems:

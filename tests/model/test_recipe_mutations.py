@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xenkiln.errors import RecipeError
-from xenkiln.model.loader import LoadedImage, load_image
+from xenkiln.model.loader import Loaded, LoadedImage, load_image
 
 FULL = (Path(__file__).parent / "full.yaml").read_text(encoding="utf-8")
 PLAIN = yaml.safe_load(FULL)
@@ -66,7 +66,7 @@ def load_bytes(data: bytes) -> LoadedImage | RecipeError:
 
 
 def test_the_unchanged_recipe_loads() -> None:
-    assert isinstance(load_bytes(FULL.encode()), LoadedImage)
+    assert isinstance(load_bytes(FULL.encode()), Loaded)
 
 
 @settings(UNTIMED, max_examples=400)

@@ -10,25 +10,43 @@ from typing import get_args
 import pytest
 from pydantic import AfterValidator
 
-from xenkiln.model.fields import check_key_path, check_recipe_path
+from xenkiln.model.cloud import CloudRecipe
+from xenkiln.model.fields import Section, check_key_path, check_recipe_path
 from xenkiln.model.image import ImageRecipe
-from xenkiln.model.loader import list_missing_keys, load_image, load_images
+from xenkiln.model.loader import list_missing_keys, load_folder, load_image, load_recipe
+from xenkiln.model.prebuilt import PrebuiltRecipe
 from xenkiln.model.references import EACH, REFERENCES
 from xenkiln.model.schema import list_fields, read_reference, render_schema
 from xenkiln.model.wording import find_section, list_sections
 
 PROJECT = Path(__file__).parents[2]
 REFERENCE = (PROJECT / "docs" / "recipes.md").read_text(encoding="utf-8")
-SHIPPED = sorted((PROJECT / "recipes" / "images").glob("*.yaml"))
+KINDS: dict[str, tuple[type[Section], str]] = {
+    "images": (ImageRecipe, "recipes.md"),
+    "clouds": (CloudRecipe, "clouds.md"),
+    "prebuilt": (PrebuiltRecipe, "prebuilt.md"),
+}
+"""Folder -> what its recipes are, and the page that describes them."""
+SHIPPED = sorted(path for kind in KINDS for path in (PROJECT / "recipes" / kind).glob("*.yaml"))
 
 
 def test_every_shipped_recipe_loads(recipes: Path) -> None:
-    loaded, broken = load_images(recipes)
+    loaded, broken = load_folder(recipes, ImageRecipe)
     assert not broken, "\n".join(map(str, broken.values()))
     assert {"tiny", "debian-12", "centos-5.2", "centos-7", "rocky-9", "ubuntu-10.04", "ubuntu-24.04"} <= set(
         loaded
     )
     assert [name for name, image in loaded.items() if image.recipe.default] == ["tiny"]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_recipes_are_right(path: Path) -> None:
+    assert load_recipe(path, KINDS[path.parent.name][0]).name == path.stem
+
+
+def test_names_are_unique_over_all_kinds() -> None:
+    names = [path.stem for path in SHIPPED]
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -64,9 +82,14 @@ def test_a_key_that_this_host_lacks_is_named_with_the_way_out(tmp_path: Path) ->
     assert list_missing_keys(load_image(path)) == []
 
 
-def test_the_reference_names_every_field_and_its_default() -> None:
-    notes = read_reference(REFERENCE)
-    assert {field: note.left_out for field, note in notes.items()} == list_fields()
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_reference_names_every_field_and_its_default(kind: str) -> None:
+    model, _ = KINDS[kind]
+    assert {field: note.left_out for field, note in read_reference(read_page(kind)).items()} == list_fields(model)
+
+
+def read_page(kind: str) -> str:
+    return (PROJECT / "docs" / KINDS[kind][1]).read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("fixed_modules")
@@ -80,15 +103,18 @@ def test_the_worked_example_loads(tmp_path: Path) -> None:
     assert load_image(tmp_path / "web.yaml").recipe.domain.weight == 512
 
 
-def test_the_schema_is_what_the_model_says(recipes: Path, regenerate: bool) -> None:
-    path = recipes / "schema.json"
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_schema_is_what_the_model_says(kind: str, regenerate: bool) -> None:
+    path = PROJECT / "recipes" / kind / "schema.json"
+    text = render_schema(read_page(kind), KINDS[kind][0])
     if regenerate:
-        path.write_text(render_schema(REFERENCE), encoding="utf-8")
-    assert path.read_text(encoding="utf-8") == render_schema(REFERENCE)
+        path.write_text(text, encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == text
 
 
-def test_the_schema_is_closed_and_explains_every_field() -> None:
-    schema = json.loads(render_schema(REFERENCE))
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_schema_is_closed_and_explains_every_field(kind: str) -> None:
+    schema = json.loads(render_schema(read_page(kind), KINDS[kind][0]))
     sections = [schema, *(section for section in schema["$defs"].values())]
     assert all(section["additionalProperties"] is False for section in sections)
     assert all(entry.get("description") for section in sections for entry in section["properties"].values())

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from xenkiln.errors import RecipeError
-from xenkiln.model.loader import load_image, load_images
+from xenkiln.model.image import ImageRecipe
+from xenkiln.model.loader import load_folder, load_image
 
 HERE = Path(__file__).parent
 WRONG = sorted((HERE / "wrong").glob("*.yaml"))
@@ -55,7 +56,7 @@ def test_a_broken_recipe_blocks_only_itself(tmp_path: Path) -> None:
     (tmp_path / "good.lock.yaml").write_text("packages: []")
     (tmp_path / ".#good.yaml").symlink_to("nowhere")
     (tmp_path / "notes.txt").write_text("not a recipe")
-    loaded, broken = load_images(tmp_path)
+    loaded, broken = load_folder(tmp_path, ImageRecipe)
     assert list(loaded) == ["good"]
     assert list(broken) == ["Bad Name", "bad"]
     assert str(broken["bad"]) == f"{tmp_path}/bad.yaml:4: disks.root.size_mib: 6 is too small: 8 at least"

@@ -28,6 +28,7 @@ from xenkiln.model.fields import (
     match_shape,
     require_unique,
 )
+from xenkiln.model.publish import Launch, Publish
 
 Filesystem = Literal["ext2", "ext3", "ext4"]
 
@@ -217,6 +218,8 @@ class ImageRecipe(Section):
     shapes: tuple[Literal["disk", "qcow2", "vhd"], ...] = ()
     signing_key: SigningKey | None = None
     deploy: Deploy | None = None
+    publish: Publish = Publish()
+    launch: Launch = Launch()
 
     @model_validator(mode="after")
     def check_boot_files(self) -> ImageRecipe:

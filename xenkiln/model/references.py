@@ -19,6 +19,7 @@ REFERENCES: dict[tuple[str, ...], str] = {
     ("configure", "files", EACH, "template"): "file",
     ("configure", "scripts", EACH, "source"): "file",
     ("configure", "ssh_key_files", EACH): "file",
+    ("launch", "user_data"): "file",
     ("packages", "keyring"): "file",
     ("packages", "repositories", EACH, "gpgkeys", EACH): "file",
     ("kernel", "vmlinuz"): "file",

@@ -10,10 +10,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from xenkiln.model.document import FieldPath
-from xenkiln.model.image import ImageRecipe
 from xenkiln.model.wording import find_section, list_sections
 
-_ROW = re.compile(r"^\| `([a-z_.\[\]]+)` \| (.+?) \| (.+?) \| (.+) \|$", re.MULTILINE)
+_ROW = re.compile(r"^\| `([a-z0-9_.\[\]]+)` \| (.+?) \| (.+?) \| (.+) \|$", re.MULTILINE)
 _MARKUP = re.compile(r"`|\[([^\]]+)\]\([^)]+\)")
 
 
@@ -26,45 +25,45 @@ class FieldNote:
     meaning: str
 
 
-def list_fields() -> dict[str, str]:
+def list_fields(model: type[BaseModel]) -> dict[str, str]:
     """Every field as the reference names it, `disks.extra[].name`, and what it is when left out."""
     fields = {}
-    for path in list_sections(ImageRecipe):
-        section = find_section(ImageRecipe, path)
+    for path in list_sections(model):
+        section = find_section(model, path)
         for name, field in section.model_fields.items() if section else ():
             default = field.get_default(call_default_factory=True)
             left_out = "required" if field.is_required() else _render_default(default)
-            fields[_name_field((*path, name))] = left_out
+            fields[_name_field((*path, name), model)] = left_out
     return fields
 
 
 def read_reference(text: str) -> dict[str, FieldNote]:
-    """The rows of the tables in docs/recipes.md by field."""
+    """The rows of a page's tables by field."""
     return {row[0]: FieldNote(*row[1:]) for row in _ROW.findall(text)}
 
 
-def render_schema(reference: str) -> str:
-    """The text of recipes/images/schema.json; `reference` is the text of docs/recipes.md."""
+def render_schema(reference: str, model: type[BaseModel]) -> str:
+    """The text of a schema.json beside such recipes; `reference` is the page with a row for each field."""
     notes = read_reference(reference)
-    schema = ImageRecipe.model_json_schema()
-    for path in list_sections(ImageRecipe):
-        section = find_section(ImageRecipe, path)
-        place = schema if section is ImageRecipe else schema["$defs"][section.__name__ if section else ""]
+    schema = model.model_json_schema()
+    for path in list_sections(model):
+        section = find_section(model, path)
+        place = schema if section is model else schema["$defs"][section.__name__ if section else ""]
         for name, entry in place["properties"].items():
             entry.pop("title", None)
             entry.pop("default", None)
-            note = notes.get(_name_field((*path, name)))
+            note = notes.get(_name_field((*path, name), model))
             if note:
                 entry["description"] = _MARKUP.sub(r"\1", note.meaning)
     schema["$schema"] = "http://json-schema.org/draft-07/schema#"
     return json.dumps(schema, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _name_field(path: FieldPath) -> str:
+def _name_field(path: FieldPath, model: type[BaseModel]) -> str:
     """The path with [] after every list, without the indexes that a particular recipe has."""
     steps = []
     for length, step in enumerate(path, 1):
-        section = find_section(ImageRecipe, path[: length - 1])
+        section = find_section(model, path[: length - 1])
         field = section.model_fields[str(step)] if section else None
         many = field is not None and length < len(path) and "tuple[" in str(field.annotation)
         steps.append(f"{step}[]" if many else str(step))
