@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Literal
 
 ERROR_PAGE = b"<html><head><title>404 - Not Found</title></head><body>\n<h1>404 - Not Found</h1></body></html>\n"
 KEY = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQC7vbqajDRN admin_key"
@@ -38,17 +42,59 @@ VALUES = {
 class Cloud:
     """What is answered: path below /latest/ -> body; a number is that status with an error page for a body.
 
-    The first request for one of `silent` gets no answer until the client has given up.
+    The first request for one of `silent` gets no answer until the client has given up, one for one of `cut` half of
+    it. `tokens` says what Amazon's session tokens (IMDSv2) are here: unknown, as in every Eucalyptus, possible, or
+    required.
     """
 
     answers: dict[str, bytes | int] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     silent: set[str] = field(default_factory=set)
+    cut: set[str] = field(default_factory=set)
     address: str = ""
+    tokens: Literal["unknown", "possible", "required"] = "unknown"
+    given: list[str] = field(default_factory=list)
+    token: str = ""
 
     def say(self, path: str, body: str | bytes | int) -> None:
         self.answers[path] = body.encode() if isinstance(body, str) else body
+
+    def answer(self, name: str) -> bytes | int:
+        """What a path below /latest/ is; Amazon alone lists a folder that is named without its slash."""
+        if name in self.answers:
+            return self.answers[name]
+        folder = name if name.endswith("/") or self.tokens == "unknown" else f"{name}/"
+        below = {path.removeprefix(folder) for path in self.answers if path.startswith(folder)} - {""}
+        names = {first + slash for first, slash, _ in (path.partition("/") for path in below)}
+        return "\n".join(sorted(names)).encode() if names and folder.endswith("/") else 404
+
+    def give_token(self, life_seconds: str | None) -> bytes | int:
+        """The body for PUT /latest/api/token."""
+        if self.tokens == "unknown":
+            return 404
+        if life_seconds is None or not life_seconds.isdigit() or not 1 <= int(life_seconds) <= 21600:
+            return 400
+        self.given.append(base64.urlsafe_b64encode(os.urandom(40)).decode())
+        return (self.token or self.given[-1]).encode()
+
+    def admits(self, token: str | None) -> bool:
+        """Whether a GET with this token, or none, is answered; complains of one that every process could read."""
+        if self.tokens == "unknown":
+            return True
+        if token is not None:
+            self.complaints += [f"{token} is in a command line" for words in list_commands() if token.encode() in words]
+        return token in self.given or (token is None and self.tokens == "possible")
+
+
+
+def list_commands() -> Iterator[bytes]:
+    """What every process of this machine was started with."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield path.read_bytes()
+        except OSError:
+            continue  # it has ended
 
 
 def make_answers(values: Mapping[str, str] = VALUES, key: str = KEY) -> dict[str, bytes | int]:
@@ -73,14 +119,23 @@ def run_cloud(port: int = 0, host: str = "127.0.0.1") -> Iterator[Cloud]:
                 cloud.silent.remove(name)
                 self.connection.recv(1)
                 return
-            answer = cloud.answers.get(name, 404)
+            admitted = cloud.admits(self.headers.get("X-aws-ec2-metadata-token"))
+            self.send(cloud.answer(name) if admitted else 401)
+
+        def do_PUT(self) -> None:
+            cloud.requests.append(f"PUT {self.path}")
+            if self.path != "/latest/api/token":
+                cloud.complaints.append(f"PUT {self.path}")
+            self.send(cloud.give_token(self.headers.get("X-aws-ec2-metadata-token-ttl-seconds")))
+
+        def send(self, answer: bytes | int) -> None:
             body = ERROR_PAGE if isinstance(answer, int) else answer
             self.send_response(answer if isinstance(answer, int) else 200)
             self.send_header("Content-Type", "text/html" if isinstance(answer, int) else "text/plain")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             try:
-                self.wfile.write(body)
+                self.wfile.write(body[: len(body) // 2] if self.path.removeprefix("/latest/") in cloud.cut else body)
             except (BrokenPipeError, ConnectionResetError):
                 return  # a client that has read enough
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import stat
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,105 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from guest.cloud import ERROR_PAGE, KEY, VALUES, Cloud, run_cloud
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts/guest/meta-data"
-TOOLS = ("awk", "cat", "chmod", "cp", "find", "grep", "head", "mkdir", "mv", "rm", "sed", "sh", "sleep",
-         "timeout", "touch", "tr", "wc")  # fmt: skip
-
-# Takes exactly the options that the client uses; anything else ends with an error, as a real one would.
-STAND_IN = """#!{python} -IS
-import socket, sys
-*options, url = sys.argv[1:]
-if options != {options!r} or not url.startswith("http://"):
-    sys.exit(f"unknown arguments: {{sys.argv[1:]}}")
-host, _, path = url.removeprefix("http://").partition("/")
-name, _, port = host.partition(":")
-try:
-    with socket.create_connection((name, int(port or 80)), timeout=3) as connection:
-        connection.sendall(f"GET /{{path}} HTTP/1.0\\r\\nHost: {{host}}\\r\\n\\r\\n".encode())
-        answer = b"".join(iter(lambda: connection.recv(65536), b""))
-except OSError:
-    sys.exit(7)
-head, _, body = answer.partition(b"\\r\\n\\r\\n")
-if head.split()[1] != b"200":
-    sys.exit(22)
-sys.stdout.buffer.write(body)
-"""
-DOWNLOADERS = {"curl": ["-q", "-s", "-f", "-m", "3"], "wget": ["-q", "-O", "-"]}
-
-
-@dataclass
-class Guest:
-    """A folder that stands for a guest, and the shell and downloader that it has."""
-
-    folder: Path
-    shell: str
-    environment: dict[str, str]
-
-    @property
-    def keys(self) -> Path:
-        return self.folder / "root/.ssh/authorized_keys"
-
-    @property
-    def values(self) -> Path:
-        return self.folder / "run/meta-data"
-
-    def ask(self, address: str, **more: str) -> subprocess.CompletedProcess[str]:
-        environment = {**self.environment, "META_DATA_ADDRESSES": address, **more}
-        return subprocess.run([self.shell, str(SCRIPT)], env=environment, capture_output=True, text=True, timeout=50)
-
-
-def list_kinds() -> list[str]:
-    kinds = ["curl stand-in", "wget stand-in"]
-    kinds += [tool for tool in ("curl", "wget", "busybox") if shutil.which(tool)]
-    return kinds
-
-
-def make_guest(folder: Path, kind: str) -> Guest:
-    tools = folder / "bin"
-    tools.mkdir(parents=True)
-    for name in TOOLS:
-        found = shutil.which(name)
-        assert found, name
-        (tools / name).symlink_to(found)
-    name = kind.split()[0]
-    if kind.endswith("stand-in"):
-        (tools / name).write_text(STAND_IN.format(python=sys.executable, options=DOWNLOADERS[name]))
-        (tools / name).chmod(0o755)
-    else:
-        (tools / name).symlink_to(str(shutil.which(name)))
-    if kind == "busybox":
-        (tools / "sh").unlink()
-        (tools / "sh").symlink_to("busybox")
-    environment = {
-        "PATH": str(tools),
-        "META_DATA_CONF": str(folder / "none.conf"),
-        "META_DATA_RESULTS": str(folder / "run"),
-        "META_DATA_STATE": str(folder / "state"),
-        "META_DATA_HOME": str(folder / "root"),
-        "META_DATA_LOG": str(folder / "user-data.log"),
-        "META_DATA_SECONDS": "0",
-        # A proxy that does not exist: a client that asks it finds nothing.
-        "http_proxy": "http://127.0.0.1:9",
-    }
-    return Guest(folder, str(tools / "sh"), environment)
-
-
-@pytest.fixture(params=list_kinds())
-def guest(request: pytest.FixtureRequest, tmp_path: Path) -> Guest:
-    return make_guest(tmp_path / "guest", request.param)
-
-
-@pytest.fixture
-def quick_guest(tmp_path: Path) -> Guest:
-    return make_guest(tmp_path / "guest", list_kinds()[-1])
-
-
-@pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    with run_cloud() as running:
-        yield running
-        assert running.complaints == []
+from guest.guests import Guest, list_kinds, make_guest
 
 
 def mode(path: Path) -> int:
@@ -285,7 +182,7 @@ def test_whatever_a_cloud_says_nothing_else_is_written(
     result = guest.ask(cloud.address, META_DATA_SECONDS="0")
     assert result.returncode in (0, 1)
     assert result.stdout.isprintable() or result.stdout.count("\n") == 1
-    allowed = {"bin", "run", "root"}
+    allowed = {"bin", "run", "root", "tmp"}
     assert {path.name for path in guest.folder.iterdir()} <= allowed
     if guest.keys.exists():
         assert all(line.startswith(("ssh-", "ecdsa-", "sk-")) for line in guest.keys.read_text().splitlines())

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from guest.cloud import VALUES
-from guest.test_meta_data import TOOLS
+from guest.guests import TOOLS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
