@@ -15,8 +15,18 @@ def test_what_is_given_is_filled_in_as_it_is() -> None:
 
 def test_a_missing_name_is_an_error_with_the_names_there_are() -> None:
     with pytest.raises(BuildError) as caught:
-        render_text("{{ hostnme }}", {"hostname": "tiny", "port": 1}, place="files/motd.j2")
-    assert str(caught.value).startswith("files/motd.j2: 'hostnme' is undefined; known: hostname, port\n  next: ")
+        render_text("\n\n{{ hostnme }}", {"hostname": "tiny", "port": 1}, place="files/motd.j2")
+    assert str(caught.value) == (
+        "files/motd.j2:3: 'hostnme' is undefined; known: hostname, port\n  next: give it under configure.variables"
+    )
+    with pytest.raises(BuildError, match=r"next: give it under launch\.variables"):
+        render_text("{{ a }}", {}, place="x", variables="launch.variables")
+
+
+def test_lines_end_as_they_are_told_to() -> None:
+    text = "{% if a %}\r\none\r\n{% endif %}\r\n{{ a }}\n"
+    assert render_text(text, {"a": "\n"}, place="x", line_end="\r\n") == "one\r\n\n\r\n"
+    assert render_text(text, {"a": "\r\n"}, place="x") == "one\n\r\n\n"
 
 
 def test_a_template_that_is_none_is_an_error_with_its_line() -> None:
@@ -28,8 +38,8 @@ def test_a_template_that_is_none_is_an_error_with_its_line() -> None:
     "text", ["{{ 1/0 }}", "{{ x.append }}{{ x.y.z }}", "{% include 'etc/passwd' %}", "{{ 'a' + 1 }}"]
 )
 def test_whatever_goes_wrong_in_it_names_the_template(text: str) -> None:
-    with pytest.raises(BuildError, match=r"files/motd\.j2"):
-        render_text(text, {"x": {}}, place="files/motd.j2")
+    with pytest.raises(BuildError, match=r"files/motd\.j2:2: "):
+        render_text(f"\n{text}", {"x": {}}, place="files/motd.j2")
 
 
 @pytest.mark.parametrize("text", [

@@ -128,12 +128,12 @@ def _read_text(text: str, document: Document) -> None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = min(mark.line, text.count("\n")) + 1 if mark else 0
-        document.report(*_say_syntax(error, text.split("\n"), line))
+        document.report(*say_syntax(error, text.split("\n"), line))
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         document.report(0, f"is not valid YAML: {error}")
 
 
-def _say_syntax(error: yaml.MarkedYAMLError, lines: list[str], line: int) -> tuple[int, str]:
+def say_syntax(error: yaml.MarkedYAMLError, lines: list[str], line: int) -> tuple[int, str]:
     """The line to look at and the parser's complaint, in plain words where it is one of the usual slips."""
     here = lines[line - 1] if 0 < line <= len(lines) else ""
     problem = error.problem or ""
