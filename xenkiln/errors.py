@@ -32,6 +32,14 @@ class BuildError(XenkilnError):
     """A stage could not make what it promises."""
 
 
+class CloudError(XenkilnError):
+    """A cloud refuses something, or does not answer; `code` is its own word for it, "" where there is none."""
+
+    def __init__(self, fact: str, *, place: str = "", next_step: str = "", code: str = "") -> None:
+        super().__init__(fact, place=place, next_step=next_step)
+        self.code = code
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong in a recipe; `line` counts from 1, 0 when the file as a whole is meant."""
