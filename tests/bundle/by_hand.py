@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -24,7 +25,7 @@ class Owner:
     key_file: Path
     certificate_file: Path
 
-    @property
+    @cached_property
     def key(self) -> rsa.RSAPrivateKey:
         key = load_pem_private_key(self.key_file.read_bytes(), None)
         assert isinstance(key, rsa.RSAPrivateKey)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,13 @@ from xenkiln.bundle import parts
 def owners(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Owner]:
     folder = tmp_path_factory.mktemp("owners")
     return {name: make_owner(folder, name) for name in ("cloud", "user", "stranger")}
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    before = threading.active_count()
+    yield
+    assert threading.active_count() == before
 
 
 @pytest.fixture

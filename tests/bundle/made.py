@@ -7,9 +7,9 @@ from pathlib import Path
 
 from bundle.by_hand import Owner
 from xenkiln.bundle import manifest as manifests
-from xenkiln.bundle.archive import lay_out_plain, lay_out_sparse
+from xenkiln.bundle.archive import Layout, lay_out_plain, lay_out_sparse
 from xenkiln.bundle.manifest import Description, Keys, Manifest, Mapping, parse_manifest, render_manifest
-from xenkiln.bundle.parts import Part, Secret, make_parts
+from xenkiln.bundle.parts import Content, Part, Secret, make_parts
 from xenkiln.system.files import list_extents
 
 MACHINE = Description("root.img", "000100000001", "machine", "x86_64", "eki-90591388", "eri-F4CB118E",
@@ -31,13 +31,23 @@ def bundle(image: Path, folder: Path, keys: Keys, kind: str = "plain", secret: S
         assert part.size == len(data)
         (folder / manifests.name_part(description.name, part.number)).write_bytes(data)
 
-    size = image.stat().st_size
-    with image.open("rb") as stream:
-        extents = list(list_extents(stream.fileno(), size))
-    content = make_parts(image, LAYOUTS[kind](image.name, size, extents), secret, keep)
+    content = make_parts(image, lay_out(image, kind), secret, keep)
     path = folder / f"{description.name}.manifest.xml"
     path.write_bytes(render_manifest(description, content, secret, keys))
     return path
+
+
+def lay_out(image: Path, kind: str = "plain") -> Layout:
+    """With the holes that the file has."""
+    size = image.stat().st_size
+    with image.open("rb") as stream:
+        return LAYOUTS[kind](image.name, size, list(list_extents(stream.fileno(), size)))
+
+
+def collect(image: Path, layout: Layout) -> tuple[Content, list[bytes]]:
+    """Bundle into memory."""
+    made: list[bytes] = []
+    return make_parts(image, layout, SECRET, lambda _, data: made.append(bytes(data))), made
 
 
 def write_image(path: Path, size: int, extents: list[tuple[int, int]]) -> Path:

@@ -22,6 +22,8 @@ LONGEST_NAME = 100
 LARGEST_PLAIN_BYTES = 1 << 33
 """What eleven octal digits hold."""
 ENTRIES_IN_HEADER, ENTRIES_IN_EXTENSION = 4, 21
+LARGEST_MAP_BYTES = 1 << 24
+"""Of a sparse member's headers, which are kept in memory: 700 thousand entries."""
 SIZE, CHECKSUM, TYPE, REAL_SIZE = slice(124, 136), slice(148, 156), slice(156, 157), slice(483, 495)
 SPARSE_OFFSET, IS_EXTENDED_OFFSET = 386, 482
 
@@ -76,7 +78,11 @@ def lay_out_sparse(name: str, size: int, extents: Sequence[Extent]) -> Layout:
     header[REAL_SIZE] = _pack_number(size)
     header[CHECKSUM] = b" " * 8
     header[CHECKSUM] = b"%06o\0 " % sum(header)
-    return Layout(bytes(header) + b"".join(_list_extensions(rest)), size, tuple(extents), is_sparse=True)
+    head = bytes(header) + b"".join(_list_extensions(rest))
+    if len(head) > LARGEST_MAP_BYTES:
+        raise BuildError(f"has {len(entries)} pieces of data with holes between, which are too many", place=name,
+                         next_step="copy it without its holes: cp --sparse=never")  # fmt: skip
+    return Layout(head, size, tuple(extents), is_sparse=True)
 
 
 def _make_header(name: str, size: int) -> bytes:

@@ -246,13 +246,14 @@ class _Reader:
     def parts(self) -> tuple[tuple[str, str], ...]:
         """(file name, digest) in the order of their numbers, which must be all from 0 on."""
         found = {}
-        for element in self.root.iterfind("image/parts/part"):
+        elements = self.root.findall("image/parts/part")
+        for element in elements:
             name, index = element.findtext("filename", ""), element.get("index", "")
             if name != Path(name).name or name in ("", "..") or not name.isprintable():
                 raise BuildError(f"part {_show(index)} has a name that is no plain file's: {_show(name)}",
                                  place=self.place)  # fmt: skip
             found[index] = (name, self.check_digest(element.findtext("digest", ""), f"part {_show(index)}"))
-        wanted = [str(number) for number in range(len(found))]
+        wanted = [str(number) for number in range(len(elements))]
         parts = self.root.find("image/parts")
         if {*found} != {*wanted} or parts is None or parts.get("count", "") not in ("", str(len(found))):
             raise BuildError(f"its parts are not numbered from 0 to their count: {_show(', '.join(found))}",
