@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xenkiln.lab.boot import GuestBoot, Outcome, Place
+from xenkiln.lab.boot import GuestBoot, Outcome
 from xenkiln.lab.dom0 import make_key
 from xenkiln.lab.guest import Guest, GuestFile
 from xenkiln.lab.meta_data import make_meta_data
-from xenkiln.lab.places import hold_place
+from xenkiln.lab.places import Place, hold_place
 from xenkiln.lab.session import Session
 from xenkiln.model.boot import Boot
 from xenkiln.system.files import copy_sparse
-from xenkiln.system.layout import PROJECT
 
 DIRECTORY = "/var/lib/xen/images"
-
-
-def run_doit(*words: str, env: Mapping[str, str] | None = None) -> str:
-    """What doit says, in the project's folder; it must succeed."""
-    done = subprocess.run([sys.executable, "-m", "doit", *words], cwd=PROJECT, env=env, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 @dataclass
@@ -94,5 +83,5 @@ def boot_image(session: Session, image: Image, boot: Boot, *, pygrub: bool = Fal
     with hold_place(session.folder, 0, 4096) as number, (image.folder / "log").open("w") as log:
         assert number is not None
         guest = image.describe(number, key.with_suffix(".pub").read_text(), pygrub=pygrub)
-        run = GuestBoot(guest, boot, Place(number), image.folder, image.folder / "console.log", lambda _: None)
-        return run.run(session, lambda line: print(line, file=log, flush=True))
+        run = GuestBoot(guest, boot, image.folder, image.folder / "console.log", lambda _: None)
+        return run.run(replace(session, place=number), lambda line: print(line, file=log, flush=True))

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doit_runs import run_doit
 from junitparser import JUnitXml
-from real_guests import run_doit
 
 from xenkiln.commands.boot import describe_lab
 from xenkiln.errors import XenkilnError

@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from real_guests import Image, boot_image, copy_image, run_doit
+from doit_runs import run_doit
+from real_guests import Image, boot_image, copy_image
 
 from xenkiln.families.dom0 import MODULES
 from xenkiln.lab import diagnosis, host, machine, monitor
-from xenkiln.lab.boot import NoRoomError, Outcome
+from xenkiln.lab.attempts import NoRoomError
+from xenkiln.lab.boot import Outcome
 from xenkiln.lab.console import KEPT_BYTES
 from xenkiln.lab.diagnosis import Cause
 from xenkiln.lab.session import Lab, Session, open_lab

@@ -11,14 +11,16 @@ from xenkiln import pipeline
 from xenkiln.domains.placement import place_boot_files
 from xenkiln.errors import BuildError, HostError, XenkilnError
 from xenkiln.families.dom0 import MODULES
-from xenkiln.lab.boot import TARGETS_OF_A_GUEST, GuestBoot, NoRoomError, Outcome, Place
+from xenkiln.lab.attempts import work_on_host
+from xenkiln.lab.boot import GuestBoot, Outcome
 from xenkiln.lab.dom0 import make_key
 from xenkiln.lab.guest import Guest, GuestFile
 from xenkiln.lab.junit import write_junit
-from xenkiln.lab.machine import QEMU
 from xenkiln.lab.meta_data import make_meta_data
 from xenkiln.lab.network import ADDRESSES
-from xenkiln.lab.session import Lab, Session, find_memory_problem, open_lab, open_own_host
+from xenkiln.lab.places import TARGETS_OF_A_GUEST
+from xenkiln.lab.readiness import find_lab_problems, make_lab, require_dom0
+from xenkiln.lab.session import Lab, Session
 from xenkiln.model.boot_record import BootRecord, dump_boot_record
 from xenkiln.model.loader import LoadedImage
 from xenkiln.model.records import StepTime
@@ -27,15 +29,9 @@ from xenkiln.system.commands import Runner, make_printable
 from xenkiln.system.files import remove_path, write_finished
 from xenkiln.system.layout import Paths, build_folder
 from xenkiln.system.locks import hold_lock, is_held
-from xenkiln.system.preflight import find_space_problem
 from xenkiln.system.progress import Tell, show_progress
-from xenkiln.system.tools import find_missing, missing_tools_error
 
-DOM0 = "lab-dom0"
 RECORD, CONSOLE, JUNIT = "boot.json", "console.log", "boot.junit.xml"
-SPACE_MIB = 256
-"""dom0's unpacked kernels, its log and its overlay, and some room for guests."""
-TOOLS = {QEMU, "qemu-img", "debugfs", "ssh-keygen"}
 
 
 def run(loaded: LoadedImage) -> None:
@@ -48,7 +44,7 @@ def run(loaded: LoadedImage) -> None:
         for name in (RECORD, CONSOLE, JUNIT):
             (paths.images / name).unlink(missing_ok=True)
     check(loaded)
-    require_dom0()
+    require_dom0(describe_lab())
     with hold_lock(lock, f"the boot of {loaded.name}"), show_progress(f"boot:{loaded.name}") as tell:
         try:
             record = boot_image(loaded, paths, folder, tell)
@@ -68,8 +64,7 @@ def check(loaded: LoadedImage) -> None:
 def find_problems(loaded: LoadedImage) -> list[XenkilnError]:
     """What would keep it from being booted here, before anything is started."""
     recipe = loaded.recipe
-    problems: list[XenkilnError] = []
-    problems += find_lab_problems(recipe.domain.memory_mib)
+    problems = find_lab_problems(describe_lab(), recipe.domain.memory_mib)
     first = next(iter(recipe.configure.network.interfaces), None)
     if recipe.boot.needs_ssh and (first is None or first.method != "dhcp"):
         problems.append(HostError("the lab's network gives addresses by DHCP, and the recipe's first interface asks"
@@ -84,48 +79,23 @@ def find_problems(loaded: LoadedImage) -> list[XenkilnError]:
     return problems
 
 
-def find_lab_problems(guest_mib: int) -> list[XenkilnError]:
-    """What would keep a Xen host with such a guest from running here: tools, memory."""
-    missing = find_missing(TOOLS)
-    problems: list[XenkilnError] = [missing_tools_error(missing)] if missing else []
-    space = find_space_problem(build_folder(), SPACE_MIB, f"a Xen host and what its guest writes take {SPACE_MIB}")
-    return [*problems, *filter(None, (find_memory_problem(guest_mib), space))]
-
-
-def require_dom0() -> None:
-    """Raise HostError where no Xen host has been built: another folder of recipes may not have its recipe."""
-    images = describe_lab().images
-    if not (images / "SHA256SUMS").is_file():
-        raise HostError("the lab's Xen host has not been built", place=str(images),
-                        next_step=f"put {DOM0}.yaml of the project's recipes beside your own")  # fmt: skip
-
-
 def boot_image(loaded: LoadedImage, paths: Paths, folder: Path, tell: Tell) -> BootRecord:
     """Boot on a host that runs, or on one started for it; again where that was another run's, and went with it."""
     started = time.time()
     runner = Runner(paths.log("boot"))
     paths.log("boot").parent.mkdir(parents=True, exist_ok=True)
     paths.log("boot").write_text("")
-    open_host = open_lab
-    while True:
+
+    def boot(session: Session) -> BootRecord:
         remove_path(folder)
         folder.mkdir(parents=True, mode=0o700)
-        with open_host(describe_lab(), loaded.recipe.domain.memory_mib, tell) as session:
-            try:
-                outcome = boot_on(session, loaded, paths, folder, runner, tell)
-                if outcome.failure is None or not session.is_lost():
-                    phases = (session.state.phases if session.is_own else {}) | outcome.phases
-                    return make_record(loaded, paths, started, session.state.accelerator, phases, outcome)
-            except NoRoomError as error:
-                if session.is_own:
-                    raise
-                runner.note(f"# {error.fact}: once more, on a host of its own")
-                open_host = open_own_host
-                continue
-            except XenkilnError:
-                if not session.is_lost():
-                    raise
-        runner.note("# the run that had started this Xen host has ended it: once more, on another")
+        outcome = boot_on(session, loaded, paths, folder, runner, tell)
+        if outcome.failure and session.is_lost():
+            raise HostError("the Xen host has ended under it", place=loaded.name, next_step="run this again")
+        phases = (session.state.phases if session.is_own else {}) | outcome.phases
+        return make_record(loaded, paths, started, session.state.accelerator, phases, outcome)
+
+    return work_on_host(describe_lab(), loaded.recipe.domain.memory_mib, boot, tell=tell, note=runner.note)
 
 
 def boot_on(session: Session, loaded: LoadedImage, paths: Paths, folder: Path, runner: Runner, tell: Tell) -> Outcome:
@@ -133,14 +103,13 @@ def boot_on(session: Session, loaded: LoadedImage, paths: Paths, folder: Path, r
     key = folder / "guest-key"
     make_key(key, "boot")
     guest = describe_guest(loaded, paths, key.with_suffix(".pub").read_text(), ADDRESSES[session.place])
-    boot = GuestBoot(guest, loaded.recipe.boot, Place(session.place), folder, paths.images / CONSOLE, tell)
+    boot = GuestBoot(guest, loaded.recipe.boot, folder, paths.images / CONSOLE, tell)
     return boot.run(session, runner.note)
 
 
 def describe_lab() -> Lab:
     """The lab of this build folder."""
-    build = build_folder()
-    return Lab(build / "lab", pipeline.paths_of(DOM0).images, " ".join(MODULES))
+    return make_lab(build_folder(), MODULES)
 
 
 def describe_guest(loaded: LoadedImage, paths: Paths, public_key: str, address: str) -> Guest:

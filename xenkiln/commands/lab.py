@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 
-from xenkiln.commands.boot import describe_lab, find_lab_problems, require_dom0
+from xenkiln.commands.boot import describe_lab
 from xenkiln.errors import XenkilnError
 from xenkiln.lab import host
 from xenkiln.lab.network import GATEWAY, OTHER_ADDRESSES
+from xenkiln.lab.readiness import find_lab_problems, require_dom0
 from xenkiln.lab.session import find_lab, start_lab
 from xenkiln.system.progress import show_progress
 
@@ -20,9 +21,9 @@ def run() -> None:
     lab = describe_lab()
     state = find_lab(lab)
     if state is None:
-        if problems := find_lab_problems(0):
+        if problems := find_lab_problems(lab, 0):
             raise XenkilnError("\n".join(map(str, problems)))
-        require_dom0()
+        require_dom0(lab)
         with show_progress("lab") as tell:
             state = start_lab(lab, tell)
     ports = [str(host.forward_port(lab.host, address, host.SSH)) for address in OTHER_ADDRESSES]

@@ -32,7 +32,7 @@ class Console:
         self.size = 0
         self._kept = b""
         self._tail = b""
-        self._text = ""
+        self._text: str | None = ""
         path.write_bytes(b"")
 
     def feed(self, data: bytes) -> None:
@@ -44,11 +44,13 @@ class Console:
             with self.path.open("ab") as stream:
                 stream.write(kept)
             self._kept += kept
-            self._text = make_plain(self._kept)
+            self._text = None
 
     @property
     def text(self) -> str:
         """All that is kept, plain."""
+        if self._text is None:
+            self._text = make_plain(self._kept)
         return self._text
 
     @property
@@ -59,7 +61,7 @@ class Console:
     @property
     def starts(self) -> int:
         """How many times a kernel has begun."""
-        return len(KERNEL_START.findall(self._text))
+        return len(KERNEL_START.findall(self.text))
 
     def list_last_lines(self) -> list[str]:
         """The last lines that say something, as a terminal can show them."""
@@ -68,7 +70,7 @@ class Console:
 
     def find_phase(self) -> str:
         """What the guest is at."""
-        return next((phase for phase, start in STARTS if start.search(self._text)), PHASES[0])
+        return next((phase for phase, start in STARTS if start.search(self.text)), PHASES[0])
 
 
 def make_plain(data: bytes) -> str:

@@ -6,6 +6,8 @@ The keys are those of the article "Fetching meta-data and user-data in Eucalyptu
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from xenkiln.lab.network import GATEWAY, META_DATA_PORT
 
@@ -14,15 +16,20 @@ NOT_YET = "not yet supported."
 """What Eucalyptus 1.4 itself says."""
 
 
-def make_meta_data(name: str, address: str, public_key: str, user_data: str = "") -> dict[str, str]:
-    """Path below latest/ -> body, for the guest of that name and address."""
-    host = address
+def make_meta_data(
+    name: str,
+    address: str,
+    public_key: str,
+    user_data: str = "",
+    *,
+    known: Mapping[str, str] = MappingProxyType({}),
+    key_name: str = KEY_NAME,
+) -> dict[str, str]:
+    """Path below latest/ -> body, for the guest of that name and address.
+
+    known: values of keys that somebody has given, instead of those that are made up from the name.
+    """
     values = {
-        "local-ipv4": address,
-        "public-ipv4": address,
-        "local-hostname": host,
-        "public-hostname": host,
-        "hostname": host,
         "reservation-id": make_id("r", name),
         "instance-id": make_id("i", name),
         "ami-id": make_id("emi", name),
@@ -37,11 +44,23 @@ def make_meta_data(name: str, address: str, public_key: str, user_data: str = ""
         "security-groups": "[default]",
         "placement/availability-zone": "lab",
     }
-    bodies = {f"meta-data/{key}": value for key, value in values.items()}
-    if public_key:
-        bodies["meta-data/public-keys/index"] = f"0={KEY_NAME}"
-        bodies["meta-data/public-keys/0/openssh-key"] = f"{public_key.strip()}\n"
+    bodies = name_addresses(address) | {f"meta-data/{key}": value for key, value in (values | dict(known)).items()}
+    bodies |= name_public_key(public_key, key_name) if public_key else {}
     return bodies | ({"user-data": user_data} if user_data else {})
+
+
+def name_addresses(address: str) -> dict[str, str]:
+    """The keys that tell a guest its own address: there is one network, and no names in it."""
+    names = ("local-ipv4", "public-ipv4", "local-hostname", "public-hostname", "hostname")
+    return {f"meta-data/{name}": address for name in names}
+
+
+def name_public_key(public_key: str, key_name: str = KEY_NAME) -> dict[str, str]:
+    """The keys that bring root's ssh key."""
+    return {
+        "meta-data/public-keys/index": f"0={key_name}",
+        "meta-data/public-keys/0/openssh-key": f"{public_key.strip()}\n",
+    }
 
 
 def make_id(kind: str, name: str) -> str:

@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from xenkiln.lab.network import ADDRESSES
@@ -13,6 +14,29 @@ from xenkiln.lab.network import ADDRESSES
 AT_ONCE = fcntl.LOCK_EX | fcntl.LOCK_NB
 XEN_SPARE_MIB = 16
 """Page tables and console of a guest, beside its memory."""
+TARGETS_OF_A_GUEST = 18
+"""Its job, and no more disks than xvda to xvdp: numbers on dom0's SCSI bus, of which there are 255."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a guest lies in the lab: one of the places that its network and its SCSI bus have."""
+
+    number: int
+
+    @property
+    def address(self) -> str:
+        """The guest's own."""
+        return ADDRESSES[self.number]
+
+    def list_targets(self, count: int) -> list[int]:
+        """The job's disk, then `count` for the guest's."""
+        first = 1 + self.number * TARGETS_OF_A_GUEST
+        return list(range(first, first + 1 + count))
+
+    def list_all_targets(self) -> list[int]:
+        """Every number that a guest at this place can have."""
+        return self.list_targets(TARGETS_OF_A_GUEST - 1)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from xenkiln.lab.accelerator import choose_accelerator
 from xenkiln.lab.places import AT_ONCE, hold_file, hold_place
 from xenkiln.system.files import remove_path
 from xenkiln.system.locks import hold_lock, is_held
-from xenkiln.system.services import ended_service, start_service
+from xenkiln.system.services import Service, ended_service, start_service
 
 USUAL_GUESTS_MIB = 2048
 """Room for several guests; of a machine's memory the host gives only what is used."""
@@ -29,7 +29,7 @@ JOIN_SECONDS = 240
 STOP_SECONDS = 30
 LOSING_SECONDS = 3
 """From the end of a connection to a host until it is known that the host has ended."""
-HOST_LOCK = "host.lock"
+HOST_LOCK, USERS_LOCK, STARTING_LOCK = "host.lock", "users.lock", "starting.lock"
 GUARD = """"$@" & machine=$!
 exec 3</proc/self/fd/{descriptor}
 read -r word <&3
@@ -62,7 +62,7 @@ class Lab:
 class Session:
     """A running host, the place on it that is ours, and whether the host was started for us and so ends with us.
 
-    users: the descriptor of users.lock by which an owner counts as one of them.
+    users: the descriptor of users.lock by which an owner counts as one of them. machine: what an owner has started.
     """
 
     folder: Path
@@ -70,6 +70,7 @@ class Session:
     place: int
     is_own: bool
     users: int | None = None
+    machine: Service | None = None
 
     def is_lost(self) -> bool:
         """Whether it was another run's, and went with that."""
@@ -87,13 +88,24 @@ class Session:
         """Whether the host is about to end, so that nothing on it needs to be tidied up."""
         if not self.is_own or self.users is None:
             return self.is_own
-        try:
-            fcntl.flock(self.users, AT_ONCE)
-        except BlockingIOError:
-            fcntl.flock(self.users, fcntl.LOCK_SH)  # a try that fails loses what was held
+        if not take_alone(self.users):
             return False
         (self.folder / host.STATE).unlink(missing_ok=True)  # nobody joins from now on
         return True
+
+
+def take_alone(users: int) -> bool:
+    """Turn a shared lock into one that nobody else has; where somebody has, it stays as it was."""
+    try:
+        fcntl.flock(users, AT_ONCE)
+    except BlockingIOError:
+        fcntl.flock(users, fcntl.LOCK_SH)  # a try that fails loses what was held
+        return False
+    return True
+
+
+Start = Callable[[Lab, int, host.Tell], AbstractContextManager[Session]]
+"""How a host is started that others may join: lab, MiB of its first guest, whom to tell -> as open_lab."""
 
 
 def find_memory_problem(guest_mib: int) -> HostError | None:
@@ -113,12 +125,15 @@ def choose_memory(guest_mib: int) -> int:
 
 
 @contextmanager
-def open_lab(lab: Lab, guest_mib: int, tell: host.Tell) -> Iterator[Session]:
-    """A running Xen host with a place for the guest: one that runs, or one that is started and ended here."""
+def open_lab(lab: Lab, guest_mib: int, tell: host.Tell, start: Start | None = None) -> Iterator[Session]:
+    """A running Xen host with a place for the guest: one that runs, or one that is started and ended here.
+
+    `start` starts it where none runs, as share_machine does where nothing is said.
+    """
     deadline = time.monotonic() + JOIN_SECONDS
     while True:
         with ExitStack() as stack:
-            stack.enter_context(hold_file(lab.folder / "users.lock", fcntl.LOCK_SH))
+            stack.enter_context(hold_file(lab.folder / USERS_LOCK, fcntl.LOCK_SH))
             with hold_file(lab.folder / HOST_LOCK, AT_ONCE) as lock:
                 if lock is not None:
                     break
@@ -134,7 +149,7 @@ def open_lab(lab: Lab, guest_mib: int, tell: host.Tell) -> Iterator[Session]:
         end_orphan(lab)
         tell("wait for the Xen host that another run starts")
         time.sleep(WAIT_SECONDS)
-    with share_machine(lab, guest_mib, tell) as started:
+    with (start or share_machine)(lab, guest_mib, tell) as started:
         yield started
 
 
@@ -145,14 +160,16 @@ def count_guest_mib(state: host.State) -> int:
 
 def end_orphan(lab: Lab) -> None:
     """End a machine whose starter was killed before it was ready: qemu holds the host's lock, and nobody starts it."""
-    with hold_file(lab.folder / "starting.lock", AT_ONCE) as alone:
+    with hold_file(lab.folder / STARTING_LOCK, AT_ONCE) as alone:
         if alone is not None and host.read_state(lab.host) is None:
             host.kill_machine(lab.host)
 
 
 @contextmanager
 def open_own_host(lab: Lab, guest_mib: int, tell: host.Tell) -> Iterator[Session]:
-    """A host that nobody joins."""
+    """A host that nobody joins; raises HostError where there is too little memory for one more."""
+    if problem := find_memory_problem(guest_mib):
+        raise problem
     folder = lab.folder / f"host-{os.getpid()}"
     lock = folder.with_name(f"{folder.name}.lock")
     # Held for sweep, which takes a folder without a lock for a killed run's.
@@ -164,36 +181,48 @@ def open_own_host(lab: Lab, guest_mib: int, tell: host.Tell) -> Iterator[Session
 @contextmanager
 def share_machine(lab: Lab, guest_mib: int, tell: host.Tell) -> Iterator[Session]:
     """Start the host that others may join, and end it when the last of them has gone."""
+    with run_shared(lab, guest_mib, tell) as started:
+        if started:
+            yield started
+            return
+    with open_lab(lab, guest_mib, tell) as joined:
+        yield joined
+
+
+@contextmanager
+def run_shared(lab: Lab, guest_mib: int, tell: host.Tell, *, has_guest: bool = True) -> Iterator[Session | None]:
+    """Start it, with a place for a guest of ours if we have one; None where another was quicker."""
     with ExitStack() as stack:
-        starting = stack.enter_context(hold_file(lab.folder / "starting.lock", fcntl.LOCK_EX))
+        starting = stack.enter_context(hold_file(lab.folder / STARTING_LOCK, fcntl.LOCK_EX))
         lock = stack.enter_context(hold_file(lab.folder / HOST_LOCK, AT_ONCE))
         if lock is None or starting is None:
-            # Another was quicker.
             stack.close()
-            yield stack.enter_context(open_lab(lab, guest_mib, tell))
+            yield None
             return
-        users = stack.enter_context(hold_file(lab.folder / "users.lock", fcntl.LOCK_SH))
-        with own_machine(lab, lab.host, guest_mib, tell, (lock,)) as started:
+        users = stack.enter_context(hold_file(lab.folder / USERS_LOCK, fcntl.LOCK_SH))
+        with own_machine(lab, lab.host, guest_mib, tell, (lock,), has_guest=has_guest) as started:
             fcntl.flock(starting, fcntl.LOCK_UN)
             yield replace(started, users=users)
             tell("wait for the other boots on this Xen host")
-            fcntl.flock(users or 0, fcntl.LOCK_EX)
+            while users and started.machine and started.machine.poll() is None and not take_alone(users):
+                time.sleep(WAIT_SECONDS)
             (lab.host / host.STATE).unlink(missing_ok=True)
 
 
 @contextmanager
 def own_machine(
-    lab: Lab, folder: Path, guest_mib: int, tell: host.Tell, keep_open: tuple[int, ...]
+    lab: Lab, folder: Path, guest_mib: int, tell: host.Tell, keep_open: tuple[int, ...], *, has_guest: bool = True
 ) -> Iterator[Session]:
-    """A machine that ends with us."""
+    """A machine that ends with us, with a place for a guest of ours if we have one."""
     made, keys = prepare(lab, folder, guest_mib, tell)
     process = start_service(machine.make_command(made), folder, folder / machine.OUTPUT, stays=False,
                             keep_open=keep_open)  # fmt: skip
     try:
-        with ended_service(process), hold_place(folder, guest_mib, guest_mib) as place:
+        place_held = hold_place(folder, guest_mib, guest_mib) if has_guest else nullcontext()
+        with ended_service(process), place_held as place:
             phases = host.wait_until_ready(folder, process, tell)
             state = host.write_state(folder, made, dom0.read_fingerprint(keys.host), phases, stays=False)
-            yield Session(folder, state, place or 0, is_own=True)
+            yield Session(folder, state, place or 0, is_own=True, machine=process)
     finally:
         remove_path(folder)
 
@@ -220,7 +249,7 @@ def start_lab(lab: Lab, tell: host.Tell) -> host.State:
     """Start a host that stays; raises HostError where one runs. Until it is ready it ends with us, however we end."""
     end_orphan(lab)
     with ExitStack() as stack:
-        stack.enter_context(hold_file(lab.folder / "starting.lock", fcntl.LOCK_EX))
+        stack.enter_context(hold_file(lab.folder / STARTING_LOCK, fcntl.LOCK_EX))
         lock = stack.enter_context(hold_file(lab.folder / HOST_LOCK, AT_ONCE))
         if lock is None:
             raise HostError("a Xen host of the lab runs already", place=str(lab.host),
@@ -244,9 +273,9 @@ def start_lab(lab: Lab, tell: host.Tell) -> host.State:
 def stop_lab(lab: Lab) -> bool:
     """End the host that runs, and remove what it left; False where none does."""
     with ExitStack() as stack:
-        if stack.enter_context(hold_file(lab.folder / "users.lock", AT_ONCE)) is None:
+        if stack.enter_context(hold_file(lab.folder / USERS_LOCK, AT_ONCE)) is None:
             raise HostError("a boot uses the lab's Xen host", place=str(lab.host), next_step="wait for it to end")
-        if stack.enter_context(hold_file(lab.folder / "starting.lock", AT_ONCE)) is None:
+        if stack.enter_context(hold_file(lab.folder / STARTING_LOCK, AT_ONCE)) is None:
             raise HostError("the lab's Xen host is just being started", place=str(lab.host),
                             next_step="wait until it is up, then run this again")  # fmt: skip
         found = False

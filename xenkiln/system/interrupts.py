@@ -19,7 +19,8 @@ AGAIN_SECONDS = 0.01
 class _Ending:
     """Turns the first signal that this process gets into KeyboardInterrupt."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_seconds: int) -> None:
+        self.limit_seconds = limit_seconds
         self.take_over()
         os.register_at_fork(after_in_child=self.take_over)
 
@@ -38,7 +39,7 @@ class _Ending:
             self.has_begun = True
             self.number = number
             # Whatever swallows the exception or waits for ever: the kernel unmounts what a dead process had.
-            signal.alarm(ENDING_SECONDS)
+            signal.alarm(self.limit_seconds)
             raise KeyboardInterrupt(signal.Signals(number).name)
 
     def take_swallowed(self, lost: sys.UnraisableHookArgs) -> None:
@@ -57,11 +58,14 @@ class _Ending:
         self(self.number, frame)
 
 
-def stop_on_signals() -> None:
-    """Each of the signals ends a run so that what is mounted is unmounted, children are ended, one line is said."""
+def stop_on_signals(limit_seconds: int = ENDING_SECONDS) -> None:
+    """Each of the signals ends a run so that what is mounted is unmounted, children are ended, one line is said.
+
+    What has not ended within the limit is killed.
+    """
     if isinstance(signal.getsignal(signal.SIGTERM), _Ending):
         return  # a forked worker has them from its parent
-    handler = _Ending()
+    handler = _Ending(limit_seconds)
     for number in ENDING_SIGNALS:
         # nohup ignores SIGHUP for us, and means it.
         if signal.getsignal(number) != signal.SIG_IGN:
