@@ -21,11 +21,12 @@ FLOORS = (
     {"metrics", "system"},
     {"families", "installers", "repositories", "configuration", "kernels", "ramdisks", "domains",
      "artifacts", "lab", "bundle", "clouds"},
-    {"stages"},
+    {"stages", "publishing"},
     {"pipeline"},
     {"commands", "reporter"},
     {"actions"},
     {"tasks"},
+    {"cloud_tasks"},
     {"dodo"},
 )
 FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -35,6 +36,8 @@ ROOMS_OF_LIBRARY = {
     "paramiko": {"system"},
     "cryptography": {"bundle", "clouds"},
     "isal": {"bundle"},
+    "boto3": {"clouds"},
+    "botocore": {"clouds"},
     "jinja2": {"system"},
     "junitparser": {"lab"},
     "qemu": {"lab"},
@@ -42,7 +45,7 @@ ROOMS_OF_LIBRARY = {
     "pydantic_core": {"model"},
     "yaml": {"model"},
     "rich": {"system", "reporter", "commands"},
-    "doit": {"actions", "tasks", "reporter", "dodo"},
+    "doit": {"actions", "tasks", "cloud_tasks", "reporter", "dodo"},
     "spdx_tools": set(FLOOR_OF_ROOM) - {"", "errors", "actions", "tasks", "dodo"},
 }
 

@@ -1,25 +1,34 @@
-"""Who the user is at a cloud: key, certificates and account, from the environment or an eucarc."""
+"""Whose bundles are made: key, certificates and account, from the place that the user's access comes from."""
 
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
-from xenkiln.clouds.eucarc import read_eucarc
+from xenkiln.clouds.settings import Problems, Role, Source, expand_path, read_file, warn_of_readers
+from xenkiln.clouds.sources import choose_source
 from xenkiln.errors import HostError
+from xenkiln.model.cloud import CloudRecipe
 
-EUCARC = Path("~/.euca/eucarc")
-"""Where euca2ools looks too."""
-PRIVATE_KEY, CERTIFICATE, CLOUD_CERTIFICATE = "EC2_PRIVATE_KEY", "EC2_CERT", "EUCALYPTUS_CERT"
-ACCOUNTS = ("EC2_ACCOUNT_NUMBER", "EC2_USER_ID")
-"""From Eucalyptus 3.0 on the second is the user's own number, and the first the one that a manifest has."""
+OLD_DIALECTS = ("eucalyptus-1.4", "eucalyptus-2")
+KEY_FILE_NAME = re.compile(r"euca2-(.+)-[0-9a-f]{8}-pk\.pem")
+"""The name in it is the user's."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Credentials:
     """What bundling needs: account is 12 digits."""
 
     account: str
-    private_key: rsa.RSAPrivateKey
+    private_key: rsa.RSAPrivateKey = field(repr=False)
     certificate: x509.Certificate
     cloud_certificate: x509.Certificate
 
@@ -38,6 +47,11 @@ class Credentials:
                 for each in (self.certificate, self.cloud_certificate)]  # fmt: skip
         return "\n".join([self.account, *keys])
 
+    def derive_secret(self, digest: str, count: int) -> bytes:
+        """Bytes that follow from the user's key and `digest` alone, and tell nothing of that key (RFC 5869)."""
+        key = self.private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        return HKDF(SHA256(), count, None, f"xenkiln bundle {digest}".encode()).derive(key)
+
     @property
     def cloud_key(self) -> rsa.RSAPublicKey:
         """The key that the cloud alone can open."""
@@ -46,63 +60,65 @@ class Credentials:
         return key
 
 
-class Lookup:
-    """Variables of the environment and of one eucarc; remembers where it looked.
+def find_credentials(
+    environment: Mapping[str, str], recipe: CloudRecipe | None = None, place: str = "credentials"
+) -> Credentials:
+    """All that bundling needs, from the same place as the user's access; `place` is the recipe's file.
 
-    Where the environment names a private key, only the eucarc beside that one counts: two clouds are never mixed.
+    Raises one HostError with all that is missing or wrong, and where it was looked for.
     """
-
-    def __init__(self, environment: Mapping[str, str], eucarc: Path) -> None:
-        self._environment = environment
-        named = environment.get(PRIVATE_KEY)
-        self._eucarc = Path(named).expanduser().with_name("eucarc") if named else eucarc.expanduser()
-        try:
-            self._values = read_eucarc(self._eucarc, environment)
-        except FileNotFoundError:
-            self._values = {}
-        except OSError as error:
-            raise HostError(f"cannot be read: {error.strerror}", place=str(self._eucarc),
-                            next_step="make it readable for you alone: chmod 600") from error  # fmt: skip
-
-    def find(self, *names: str) -> str:
-        """The first of these variables that is set; HostError naming them and where they were looked for."""
-        for source in (self._environment, self._values):
-            for name in names:
-                if value := source.get(name):
-                    return value
-        raise HostError(f"{' or '.join(names)} is not set, neither in the environment nor in {self._eucarc}",
-                        place="credentials",
-                        next_step=f"source your cloud's eucarc, or put it at {EUCARC}")  # fmt: skip
-
-    def read(self, name: str) -> tuple[bytes, str]:
-        """The file that a variable names, and how to speak of it."""
-        path = Path(self.find(name)).expanduser()
-        try:
-            return path.read_bytes(), f"{name}={path}"
-        except OSError as error:
-            raise HostError(f"cannot be read: {error.strerror}", place=f"{name}={path}",
-                            next_step="unpack your cloud's credentials, or correct it") from error  # fmt: skip
-
-
-def find_credentials(environment: Mapping[str, str], eucarc: Path = EUCARC) -> Credentials:
-    """All that bundling needs; raises HostError naming the variable and the file that is missing or wrong."""
-    lookup = Lookup(environment, eucarc)
-    key = find_private_key(lookup)
-    certificate, place = _read_certificate(lookup, CERTIFICATE)
-    if certificate.public_key() != key.public_key():
-        raise HostError(f"the certificate is not that of the key in {PRIVATE_KEY}", place=place,
-                        next_step="take both from the same credentials")  # fmt: skip
-    cloud, _ = _read_certificate(lookup, CLOUD_CERTIFICATE)
-    account = lookup.find(*ACCOUNTS).replace("-", "")
-    if not re.fullmatch("[0-9]{12}", account):
-        raise HostError(f"an account has 12 digits, this is {account!r}", place=" or ".join(ACCOUNTS),
-                        next_step="set EC2_ACCOUNT_NUMBER to your account's number")  # fmt: skip
+    source = choose_source(recipe, environment, place)
+    problems = Problems()
+    attempt = problems.attempt
+    key = attempt(lambda: _read_private_key(source))
+    certificate = attempt(lambda: _read_certificate(source, "certificate"))
+    cloud = attempt(lambda: _read_certificate(source, "cloud_certificate"))
+    account = attempt(lambda: _find_account(source, recipe))
+    if key and certificate and certificate.public_key() != key.public_key():
+        fact = f"the certificate is not that of the key in {source.name('private_key')}"
+        problems.found.append(HostError(fact, place=source.name("certificate"),
+                                        next_step="take both from the same credentials"))  # fmt: skip
+    if problems.found or not (key and certificate and cloud and account):
+        problems.refuse()
     return Credentials(account, key, certificate, cloud)
 
 
-def find_private_key(lookup: Lookup) -> rsa.RSAPrivateKey:
+def find_private_key(
+    environment: Mapping[str, str], recipe: CloudRecipe | None = None, place: str = "credentials"
+) -> rsa.RSAPrivateKey:
     """The user's own key."""
-    data, place = lookup.read(PRIVATE_KEY)
+    return _read_private_key(choose_source(recipe, environment, place))
+
+
+def _find_account(source: Source, recipe: CloudRecipe | None) -> str:
+    """12 digits. In releases before 3.0 they are made of the user's name, and some eucarcs have none or others."""
+    account = source.get("account").replace("-", "")
+    if re.fullmatch("[0-9]{12}", account):
+        return account
+    if recipe and recipe.dialect in OLD_DIALECTS:
+        named = KEY_FILE_NAME.fullmatch(source.get("private_key").rpartition("/")[2])
+        if named:
+            return f"{zlib.adler32(named[1].encode()):012d}"
+    if not account:
+        raise source.describe_missing("account")
+    shown = repr(account) if account.isdigit() else "something else"
+    raise HostError(f"an account has 12 digits, this is {shown}", place=source.name("account"),
+                    next_step=f"set {source.names['account']} to your account's number")  # fmt: skip
+
+
+def _read_setting(source: Source, role: Role) -> tuple[bytes, str, Path]:
+    """The file that a setting names, how to speak of it, and its path."""
+    value = source.get(role)
+    if not value:
+        raise source.describe_missing(role)
+    path = expand_path(value, source.name(role))
+    place = f"{source.name(role)}={path}"
+    return read_file(path, place, "unpack your cloud's credentials, or correct it"), place, path
+
+
+def _read_private_key(source: Source) -> rsa.RSAPrivateKey:
+    data, place, path = _read_setting(source, "private_key")
+    warn_of_readers(path)
     return parse_private_key(data, place)
 
 
@@ -119,8 +135,8 @@ def parse_private_key(data: bytes, place: str) -> rsa.RSAPrivateKey:
     return key
 
 
-def _read_certificate(lookup: Lookup, name: str) -> tuple[x509.Certificate, str]:
-    data, place = lookup.read(name)
+def _read_certificate(source: Source, role: Role) -> x509.Certificate:
+    data, place, _ = _read_setting(source, role)
     try:
         certificate = x509.load_pem_x509_certificate(data)
         is_rsa = isinstance(certificate.public_key(), rsa.RSAPublicKey)
@@ -130,4 +146,4 @@ def _read_certificate(lookup: Lookup, name: str) -> tuple[x509.Certificate, str]
     if not is_rsa:
         raise HostError("is no certificate of RSA, and bundles know no other", place=place,
                         next_step="use the certificates of your cloud's credentials")  # fmt: skip
-    return certificate, place
+    return certificate

@@ -8,7 +8,7 @@ from pathlib import Path
 from xenkiln.bundle.manifest import UNSIGNED, Manifest, PrivateKey, check_signature, open_secret, parse_manifest
 from xenkiln.bundle.parts import Secret
 from xenkiln.bundle.unbundle import unbundle
-from xenkiln.clouds.credentials import EUCARC, Lookup, find_private_key, parse_private_key
+from xenkiln.clouds.credentials import find_private_key, parse_private_key
 from xenkiln.errors import BuildError, HostError
 from xenkiln.system.files import allocated_bytes
 from xenkiln.system.progress import show_progress
@@ -36,7 +36,7 @@ def run(manifest: str, to: str, key: str) -> None:
 def read_key(name: str) -> PrivateKey:
     """The key of that file, else the user's own."""
     if not name:
-        return find_private_key(Lookup(os.environ, EUCARC))
+        return find_private_key(os.environ)
     return parse_private_key(Path(name).expanduser().read_bytes(), name)
 
 
