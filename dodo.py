@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from doit.task import Task
 
-from xenkiln import tasks
+from xenkiln import cloud_tasks, tasks
 from xenkiln.reporter import KilnReporter
 from xenkiln.system.interrupts import stop_on_signals
 
@@ -107,9 +107,10 @@ def task_lab() -> Task:
 
 
 def task_lab_stop() -> Task:
-    """end the Xen host that `doit lab` started, and all that runs on it
+    """end the lab's cloud and its instances, then the Xen host that `doit lab` started and all that runs on it
 
-    Refused while a boot uses that host, or while it is just being started.
+    What was published at the cloud is there again the next time. Refused while a boot uses that host, or while it is
+    just being started.
     """
     return tasks.make_host_task("lab-stop", tasks.doc_of(task_lab_stop))
 
@@ -126,9 +127,9 @@ def task_bundle() -> Iterator[Task]:
     """make bundles of kernel, ramdisk and root, encrypted and signed for an EC2-compatible cloud
 
     In build/bundles/NAME: parts of 10 MiB and a manifest for each, as Eucalyptus 1.4 to 5 and Amazon read them.
-    Key, certificates and account are those of the environment, as an eucarc sets it, else of ~/.euca/eucarc.
+    Which cloud they are for is the recipe's `publish` section, or cloud=NAME on the command line.
     """
-    return tasks.make_command_tasks("bundle", tasks.doc_of(task_bundle), after_build=True, check_first=True)
+    return cloud_tasks.make_component_tasks("bundle", tasks.doc_of(task_bundle), after="build")
 
 
 def task_unbundle() -> Task:
@@ -142,6 +143,101 @@ def task_unbundle() -> Task:
                                   ("to", "the image to write; it must not exist"),
                                   ("key", "a private key: yours or the cloud's"))]  # fmt: skip
     return tasks.make_host_task("unbundle", tasks.doc_of(task_unbundle), *options)
+
+
+def task_upload() -> Iterator[Task]:
+    """take bundles to the buckets of a cloud, only what is not there yet
+
+    Several parts at the same time, each checked by its MD5; a run that was cut off goes on where it was.
+    """
+    return cloud_tasks.make_component_tasks("upload", tasks.doc_of(task_upload), after="bundle")
+
+
+def task_register() -> Iterator[Task]:
+    """make of what was uploaded an EKI, an ERI and an EMI of the cloud
+
+    What the cloud has already is not registered again; an earlier image stays until `doit deregister`.
+    """
+    return cloud_tasks.make_component_tasks("register", tasks.doc_of(task_register), after="upload")
+
+
+def task_publish() -> Iterator[Task]:
+    """bundle, upload and register an image in one go: doit publish:tiny, or with cloud=NAME another cloud's
+
+    One stream from the image to the cloud, nothing of it touches the disk. Everything is checked before: credentials,
+    buckets, names, what the cloud's release takes. Run again it does what is missing, and nothing twice.
+    """
+    return cloud_tasks.make_publish_tasks("publish", tasks.doc_of(task_publish), after="build", is_checked=True)
+
+
+def task_launch() -> Iterator[Task]:
+    """start an instance of what was published, and wait until it runs
+
+    How is the recipe's `launch` section; options take the place of its fields for this once. An instance that runs
+    already stays the one.
+    """
+    options = [{"name": name, "long": long, "default": "", "help": text}
+               for name, long, text in (("instance_type", "type", "m1.small and the like"),
+                                        ("keypair", "key", "a key pair's name"),
+                                        ("security_groups", "group", "security groups, with commas between"),
+                                        ("kernel", "kernel", "eki-... in place of the registered one"),
+                                        ("ramdisk", "ramdisk", "eri-... in place of the registered one"),
+                                        ("zone", "zone", "an availability zone"),
+                                        ("addressing", "addressing", "public or private"),
+                                        ("address", "address", "one of your own addresses, given to it"))]  # fmt: skip
+    return cloud_tasks.make_publish_tasks("launch", tasks.doc_of(task_launch), *options, is_checked=True, on_host=True)
+
+
+def task_console() -> Iterator[Task]:
+    """print the console of the launched instance
+
+    Waits for what the image's recipe expects there in its `boot` section, within its time limit.
+    """
+    return cloud_tasks.make_publish_tasks("console", tasks.doc_of(task_console))
+
+
+def task_instances() -> Task:
+    """list your instances at a cloud, as ec2-describe-instances does
+
+    The lab's cloud, or another one: doit instances cloud=NAME
+    """
+    return cloud_tasks.make_listing_task("instances", tasks.doc_of(task_instances))
+
+
+def task_terminate() -> Iterator[Task]:
+    """end the instance that `doit launch` has started, and wait until it has ended"""
+    return cloud_tasks.make_publish_tasks("terminate", tasks.doc_of(task_terminate))
+
+
+def task_deregister() -> Iterator[Task]:
+    """take an image back from a cloud, the earlier ones of its name too, and remove their bundles there
+
+    Refused while its instance runs.
+    """
+    return cloud_tasks.make_publish_tasks("deregister", tasks.doc_of(task_deregister))
+
+
+def task_userdata() -> Iterator[Task]:
+    """print the user-data that an instance would get, its template filled in"""
+    return cloud_tasks.make_publish_tasks("userdata", tasks.doc_of(task_userdata))
+
+
+def task_keypair() -> Iterator[Task]:
+    """make the key pair of a cloud's recipe there; the private key is kept in build/clouds, for you alone"""
+    return cloud_tasks.make_cloud_tasks("keypair", tasks.doc_of(task_keypair))
+
+
+def task_cloud() -> Iterator[Task]:
+    """show what is at a cloud: zones and their capacity, key pairs, images, instances"""
+    return cloud_tasks.make_cloud_tasks("cloud", tasks.doc_of(task_cloud))
+
+
+def task_prune() -> Iterator[Task]:
+    """keep the newest images of each name at a cloud, as many as its recipe says, and take the others back
+
+    What an instance runs stays. Only images are looked at whose names are such as `doit publish` gives.
+    """
+    return cloud_tasks.make_cloud_tasks("prune", tasks.doc_of(task_prune))
 
 
 def task_doctor() -> Task:
@@ -163,5 +259,7 @@ def task_sweep() -> Task:
     return tasks.make_host_task("sweep", tasks.doc_of(task_sweep), remove)
 
 
-tasks.refuse_unknown_names(sys.argv[1:], {name.removeprefix("task_") for name in dir()} | {*tasks.STAGES},
-                           pairs={"diff"})  # fmt: skip
+VERBS = {name.removeprefix("task_") for name in dir() if name.startswith("task_")} | {*tasks.STAGES}
+tasks.refuse_unknown_names(sys.argv[1:], VERBS, cloud_tasks.list_names, pairs={"diff"},
+                           parts={"bundle", "upload", "register"})  # fmt: skip
+cloud_tasks.refuse_unknown_words(sys.argv[1:])

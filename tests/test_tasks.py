@@ -6,59 +6,20 @@ import os
 import re
 import shutil
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from doit_desk import DOIT, FORKSERVER, TINY, Desk
 
 from xenkiln.actions import guard
 from xenkiln.pipeline import CHAIN
-from xenkiln.system.layout import PROJECT
 from xenkiln.system.locks import hold_lock
 from xenkiln.tasks import Description, list_forms
 
 VERBS = ["build", *CHAIN, "plan", "lock", "verify", "diff", "shell", "boot", "lab", "lab-stop", "deploy", "bundle",
-         "unbundle", "doctor", "sweep"]
-TINY = (PROJECT / "recipes" / "images" / "tiny.yaml").read_text()
-DOIT = (sys.executable, "-m", "doit")
-FORKSERVER = (sys.executable, str(PROJECT / "tests" / "forkserver_doit.py"))
-
-
-@dataclass(frozen=True)
-class Desk:
-    """Recipes and a build folder of its own, and doit run on them."""
-
-    recipes: Path
-    build: Path
-
-    def write(self, name: str, text: str = TINY, **changes: str) -> Path:
-        for old, new in changes.items():
-            text, count = re.subn(rf"^(\s*){old}: .*$", rf"\g<1>{old}: {new}", text, flags=re.MULTILINE)
-            assert count, old
-        path = self.recipes / f"{name}.yaml"
-        path.write_text(text)
-        return path
-
-    def run(self, *words: str, doit: tuple[str, ...] = DOIT, before: tuple[str, ...] = ()) -> tuple[int, str]:
-        environment = {**os.environ, "XENKILN_RECIPES": str(self.recipes), "XENKILN_BUILD": str(self.build),
-                       "PYTHONPATH": str(PROJECT), "COLUMNS": "100"}  # fmt: skip
-        result = subprocess.run([*before, *doit, *words], cwd=PROJECT, env=environment, check=False, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
-        assert "Traceback" not in result.stdout, result.stdout
-        return result.returncode, result.stdout
-
-    def succeed(self, *words: str, doit: tuple[str, ...] = DOIT, before: tuple[str, ...] = ()) -> str:
-        code, output = self.run(*words, doit=doit, before=before)
-        assert code == 0, output
-        return output
-
-    def fail(self, *words: str, code: int = 1, before: tuple[str, ...] = ()) -> str:
-        found, output = self.run(*words, before=before)
-        assert found == code, output
-        return output
+         "unbundle", "upload", "register", "publish", "launch", "console", "instances", "terminate", "deregister",
+         "userdata", "keypair", "cloud", "prune", "doctor", "sweep"]
 
 
 @pytest.fixture
@@ -96,9 +57,12 @@ def test_help_is_more_than_the_line_in_the_list(desk: Desk, verb: str) -> None:
     help_lines = desk.succeed("help", verb).splitlines()
     assert help_lines[0].split(maxsplit=1)[1] == listed.split(maxsplit=1)[1]
     assert len(help_lines) >= 3
-    if verb not in ("diff", "doctor", "lab", "lab-stop", "sweep", "unbundle"):
+    if verb in ("keypair", "cloud", "prune"):
+        assert re.search(rf"doit {verb} +lab$", "\n".join(help_lines), re.MULTILINE)
+    elif verb not in ("diff", "doctor", "lab", "lab-stop", "sweep", "unbundle", "instances"):
         assert re.search(rf"doit {verb} +tiny$", "\n".join(help_lines), re.MULTILINE)
-        assert re.search(rf"doit {verb}:NAME +one of small, tiny$", "\n".join(help_lines), re.MULTILINE)
+        form = rf"doit {verb}:NAME +one of small, tiny(, euca-ttylinux)?$"
+        assert re.search(form, "\n".join(help_lines), re.MULTILINE)
 
 
 def test_a_bare_verb_means_the_default_recipes(desk: Desk) -> None:
@@ -211,8 +175,8 @@ def test_a_hostile_template_cannot_reach_this_program(desk: Desk, tmp_path: Path
     (desk.recipes / "x.j2").write_text(f"{{{{ cycler.__init__.__globals__.os.system('touch {tmp_path}/reached') }}}}")
     desk.write("evil", TINY.replace(
         "hostname: tiny", "hostname: tiny\n  files: [{path: /etc/x, template: x.j2}]"), default="false")  # fmt: skip
-    assert "x.j2: " in desk.fail("build:evil")
-    assert "x.j2: " in desk.fail("plan:evil")
+    assert "x.j2:1: " in desk.fail("build:evil")
+    assert "x.j2:1: " in desk.fail("plan:evil")
     assert not (tmp_path / "reached").exists()
 
 

@@ -85,14 +85,19 @@ def load_command(verb: str) -> Any:
     return importlib.import_module(f"xenkiln.commands.{verb.replace('-', '_')}")
 
 
-def run_command(verb: str, *loaded: LoadedImage) -> None:
-    """The action of a verb's tasks."""
-    load_command(verb).run(*loaded)
+def run_command(verb: str, *about: object) -> None:
+    """The action of a verb's tasks; `about` are recipes, and what of them is meant."""
+    load_command(verb).run(*about)
 
 
-def check_command(verb: str, loaded: LoadedImage) -> None:
-    """What a verb needs on this host, before anything is built for it."""
-    load_command(verb).check(loaded)
+def check_command(verb: str, *about: object) -> None:
+    """What a verb needs, before anything is built for it."""
+    load_command(verb).check(*about)
+
+
+def guard_given(verb: str, *about: object, **options: object) -> TaskFailed | None:
+    """As guard, for a verb about recipes that has options of its own."""
+    return guard(lambda: load_command(verb).run(*about, **options))
 
 
 def guard_options(verb: str, **options: object) -> TaskFailed | None:

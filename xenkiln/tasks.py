@@ -37,6 +37,7 @@ from xenkiln.system.workers import WatchedQueue
 STAGES = pipeline.CHAIN
 LAB_HOST = "lab-dom0"
 """The recipe of the lab's own Xen host."""
+COMPONENTS = ("kernel", "ramdisk", "root")
 NOT_STARTED = 3
 """doit's own exit code for what is wrong before the first task."""
 
@@ -65,27 +66,38 @@ def images() -> Images:
     return good, broken
 
 
-def refuse_unknown_names(words: Sequence[str], verbs: Collection[str], pairs: Collection[str] = ()) -> None:
+def refuse_unknown_names(
+    words: Sequence[str],
+    verbs: Collection[str],
+    names_of: Callable[[str], Collection[str]],
+    pairs: Collection[str] = (),
+    parts: Collection[str] = (),
+) -> None:
     """End with a suggestion where a word of the command line is VERB:NAME and no recipe has that name.
 
-    Of the verbs, `pairs` are about two images: VERB:A:B.
+    names_of: verb -> the names that it takes. Of the verbs, `pairs` are about two images: VERB:A:B, and `parts`
+    may name a component: VERB:A:kernel.
     """
-    good, broken = images()
-    known = [*good, *broken]
     for word in words:
         verb, *names = word.split(":")
         if verb not in verbs or not names:
             continue
+        known = list(names_of(verb))
+        if verb in parts and len(names) == 2 and names[0] in known:
+            if names[1] not in COMPONENTS:
+                end_run(f"{word}: there is no component {names[1]}{suggest(names[1], list(COMPONENTS))}")
+            names.pop()
         taken = known if verb in pairs else [*known, "all"]
         strange = [name for name in names if name not in taken]
         if strange:
-            _end_run(f"{word}: there is no recipe {strange[0]}{suggest(strange[0], known)}")
+            end_run(f"{word}: there is no recipe {strange[0]}{suggest(strange[0], known)}")
         wanted, form = (2, f"two images are wanted, doit {verb}:A:B") if verb in pairs else (1, "one name is wanted")
         if len(names) != wanted or len(set(names)) != wanted:
-            _end_run(f"{word}: {form}; known: {', '.join(known)}")
+            end_run(f"{word}: {form}; known: {', '.join(known)}")
 
 
-def _end_run(text: str) -> NoReturn:
+def end_run(text: str) -> NoReturn:
+    """Say what is wrong with the command line, and end."""
     print(text, file=sys.stderr)
     raise SystemExit(NOT_STARTED)
 
@@ -147,7 +159,7 @@ def make_stage_tasks(name: str) -> Iterator[Task]:
                 verbosity=2,
             )
         )
-    subtasks += _make_broken_tasks(name, broken)
+    subtasks += make_broken_tasks(name, broken)
     defaults = list_defaults(subtasks)
     yield from make_group(name, stage.SUMMARY, subtasks, defaults)
 
@@ -166,7 +178,8 @@ def list_defaults(subtasks: list[Task]) -> list[str]:
             or [name for name, recipe in recipes.items() if recipe in broken])  # fmt: skip
 
 
-def _make_broken_tasks(verb: str, broken: dict[str, RecipeError]) -> list[Task]:
+def make_broken_tasks(verb: str, broken: dict[str, RecipeError]) -> list[Task]:
+    """Tasks that say what is wrong with a recipe."""
     return [
         Task(f"{verb}:{recipe}", [(guard, [refuse_recipe, error])], doc="this recipe has errors", verbosity=2)
         for recipe, error in broken.items()
@@ -193,7 +206,7 @@ def make_build_tasks(doc: str) -> Iterator[Task]:
         )
         for loaded in good.values()
     ]
-    subtasks += _make_broken_tasks("build", broken)
+    subtasks += make_broken_tasks("build", broken)
     defaults = list_defaults(subtasks)
     yield from make_group("build", doc, subtasks, defaults)
 
@@ -223,7 +236,7 @@ def make_command_tasks(
              doc=loaded.recipe.summary, verbosity=2, io={"capture": False})
         for loaded in good.values() if loaded.name != host
     ]  # fmt: skip
-    subtasks += _make_broken_tasks(verb, broken)
+    subtasks += make_broken_tasks(verb, broken)
     defaults = list_defaults(subtasks)
     yield from make_group(verb, doc, subtasks, defaults)
 

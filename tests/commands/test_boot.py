@@ -9,9 +9,10 @@ import pytest
 from conftest import FakeTool, FakeToolMaker
 
 from xenkiln.commands import boot
-from xenkiln.commands.boot import CONSOLE, JUNIT, RECORD, TOOLS, find_problems, report, require_dom0, run
+from xenkiln.commands.boot import CONSOLE, JUNIT, RECORD, describe_lab, find_problems, report, run
 from xenkiln.errors import BuildError, HostError, XenkilnError
-from xenkiln.lab import host
+from xenkiln.lab import host, readiness
+from xenkiln.lab.readiness import TOOLS, require_dom0
 from xenkiln.model.boot_record import BootRecord, Failure, Met
 from xenkiln.model.loader import LoadedImage, load_image
 from xenkiln.model.records import StepTime
@@ -67,7 +68,7 @@ def test_missing_tools_are_named_with_the_packages_that_bring_them(tmp_path: Pat
 
 
 def test_too_little_room_is_told(tmp_path: Path, tools: list[FakeTool], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boot, "SPACE_MIB", 1 << 40)
+    monkeypatch.setattr(readiness, "SPACE_MIB", 1 << 40)
     (problem,) = find_problems(load(tmp_path))
     assert problem.fact.endswith(f"MiB are free, and a Xen host and what its guest writes take {1 << 40}")
 
@@ -91,7 +92,7 @@ def test_too_little_memory_is_told_with_what_the_guest_wants(
 def test_a_dom0_that_was_never_built_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "build/images/lab-dom0/SHA256SUMS").unlink()
     with pytest.raises(HostError) as caught:
-        require_dom0()
+        require_dom0(describe_lab())
     assert str(caught.value) == (
         f"{tmp_path}/build/images/lab-dom0: the lab's Xen host has not been built\n"
         "  next: put lab-dom0.yaml of the project's recipes beside your own"
@@ -126,7 +127,7 @@ def test_all_problems_come_together_and_an_old_verdict_does_not_stay(
     tmp_path: Path, tools: list[FakeTool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host, "available_mib", lambda: 100)
-    monkeypatch.setattr(boot, "open_lab", lambda *_: pytest.fail("a lab is opened"))
+    monkeypatch.setattr(boot, "work_on_host", lambda *_, **__: pytest.fail("a lab is opened"))
     images = tmp_path / "build/images/tiny"
     images.mkdir(parents=True)
     for name in (RECORD, CONSOLE, JUNIT, "root.img"):
@@ -144,8 +145,8 @@ def test_a_second_boot_is_refused_and_takes_nothing_from_the_first(
     tmp_path: Path, tools: list[FakeTool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host, "available_mib", lambda: 100000)
-    monkeypatch.setattr(boot, "open_lab", lambda *_: pytest.fail("a lab is opened"))
-    monkeypatch.setattr(boot, "require_dom0", lambda: None)
+    monkeypatch.setattr(boot, "work_on_host", lambda *_, **__: pytest.fail("a lab is opened"))
+    monkeypatch.setattr(boot, "require_dom0", lambda _: None)
     images = tmp_path / "build/images/tiny"
     images.mkdir(parents=True)
     (images / CONSOLE).write_text("growing")

@@ -79,7 +79,7 @@ def test_what_is_in_use_stays(build: Path, lock: str, spared: set[str], capsys: 
 
 @pytest.mark.parametrize(
     ("lock", "growing"),
-    [("bundles/tiny.lock", "bundles/tiny.partial/x"), ("lab/dom0.lock", "lab/dom0/abc.partial/xen")],
+    [("bundles/tiny/root.lock", "bundles/tiny/root.partial/x"), ("lab/dom0.lock", "lab/dom0/abc.partial/xen")],
 )
 def test_what_grows_in_a_folder_goes_once_nobody_holds_its_lock(build: Path, lock: str, growing: str) -> None:
     (build / growing).parent.mkdir(parents=True)
@@ -89,6 +89,23 @@ def test_what_grows_in_a_folder_goes_once_nobody_holds_its_lock(build: Path, loc
         assert (build / growing).exists()
     sweep.run(remove=True)
     assert not (build / growing).parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("lock", "growing"),
+    [
+        ("clouds/lab/tiny/lock", "clouds/lab/tiny/registered.json.partial"),
+        ("lab/cloud/4.4/cloud.lock", "lab/cloud/4.4/instances/i-1/status.json.partial"),
+    ],
+)
+def test_what_grows_at_a_cloud_goes_once_nobody_works_there(build: Path, lock: str, growing: str) -> None:
+    (build / growing).parent.mkdir(parents=True)
+    (build / growing).write_text("")
+    with hold_lock(build / lock, "a test"):
+        sweep.run(remove=True)
+        assert (build / growing).exists()
+    sweep.run(remove=True)
+    assert not (build / growing).exists()
 
 
 def test_a_cache_that_lies_elsewhere_has_its_lock_there(

@@ -7,11 +7,16 @@ from pathlib import Path
 import pytest
 
 from xenkiln.errors import RecipeError
+from xenkiln.model.cloud import CloudRecipe
+from xenkiln.model.fields import Section
 from xenkiln.model.image import ImageRecipe
-from xenkiln.model.loader import load_folder, load_image
+from xenkiln.model.loader import load_folder, load_image, load_recipe
+from xenkiln.model.prebuilt import PrebuiltRecipe
 
 HERE = Path(__file__).parent
 WRONG = sorted((HERE / "wrong").glob("*.yaml"))
+KINDS: dict[str, type[Section]] = {"clouds": CloudRecipe, "prebuilt": PrebuiltRecipe}
+WRONG_OF_OTHER_KINDS = sorted(path for kind in KINDS for path in (HERE / "wrong" / kind).glob("*.yaml"))
 
 GOOD = """\
 summary: A good one
@@ -36,8 +41,23 @@ def test_message_is_the_expected_one(path: Path, regenerate: bool, monkeypatch: 
     assert text == golden.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("path", WRONG_OF_OTHER_KINDS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_message_of_another_kind_is_the_expected_one(
+    path: Path, regenerate: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(HERE)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, KINDS[path.parent.name])
+    text, golden = f"{caught.value}\n", path.with_suffix(".txt")
+    if regenerate:
+        golden.write_text(text, encoding="utf-8")
+    assert text == golden.read_text(encoding="utf-8")
+    assert "hunter2" not in text
+
+
 def test_no_expected_text_is_left_over() -> None:
-    assert {path.stem for path in (HERE / "wrong").glob("*.txt")} == {path.stem for path in WRONG}
+    texts = [path.with_suffix(".yaml") for path in (HERE / "wrong").rglob("*.txt")]
+    assert sorted(path for path in texts if "beside" not in path.parts) == sorted([*WRONG, *WRONG_OF_OTHER_KINDS])
 
 
 @pytest.mark.parametrize("path", WRONG, ids=lambda path: path.stem)

@@ -24,11 +24,12 @@ from xenkiln.system.mount_table import MountPoint, clears_itself, list_loop_devi
 from xenkiln.system.mounts import find_holders
 
 LOCKS = ("work/*/lock", "work/*/shell-*.lock", "cache/lock", "cache/*/*.lock", "verify/*.lock", "repositories/*.lock",
-         "lab/host*.lock", "lab/boot-*.lock", "lab/dom0.lock", "bundles/*.lock")
+         "lab/host*.lock", "lab/boot-*.lock", "lab/dom0.lock", "bundles/*/*.lock",
+         "clouds/*/*/lock", "lab/cloud/*/cloud.lock")
 SCRATCH = {"work/*/shell-*": "a shell's folder", "work/*/tmp/*": "scratch folder", "cache/fetching": "scratch folder",
            "verify/*": "an unfinished verification", "lab/host*": "a Xen host's folder",
            "lab/boot-*": "a boot's folder", "lab/dom0/*.partial": "kernels unpacked in part",
-           "bundles/*.partial": "unfinished bundles"}  # fmt: skip
+           "bundles/*/*.partial": "unfinished bundles"}  # fmt: skip
 """What is made for the time of a run, besides partial files; below the build folder."""
 RESOLVING = ("work/*/tmp/lock", "work/*/resolve", "work/*/apt")
 
@@ -112,7 +113,7 @@ def list_used(build: Path, lock: Path) -> list[Path]:
         # `doit lock` resolves packages with no other lock than this one.
         return [lock.parent, *(path for pattern in RESOLVING for path in _list_inside(build, pattern))]
     area, name = lock.relative_to(build).parts[:2]
-    if area == "cache":
+    if area in ("cache", "clouds") or lock.name == "cloud.lock":
         return [lock.parent]
     if area == "work":
         own = [lock.parent] if lock.name == "lock" else [lock.with_name(lock.stem), lock]

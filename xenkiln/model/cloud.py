@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from xenkiln.model.fields import Line, Section, Url, Word, match_shape
+from xenkiln.model.fields import Line, Section, Url, Word, fault_at, match_shape
 from xenkiln.model.publish import BucketName, KeyPairName
 
 DialectName = Literal[
@@ -62,12 +62,14 @@ class CloudRecipe(Section):
     @model_validator(mode="after")
     def check_embedded(self) -> CloudRecipe:
         """The lab's cloud is where it is started, and it makes its own credentials."""
+        if not self.embedded:
+            return self
         taken = [name for name in ("ec2_url", "s3_url", "certificates", "aws_region") if getattr(self, name)]
         taken += ["credentials"] if self.credentials != CloudCredentials() else []
-        if self.embedded and taken:
-            raise ValueError(f"{', '.join(taken)}: an embedded cloud has its own")
-        if self.embedded and self.dialect not in EMBEDDED_DIALECTS:
-            raise ValueError(f"dialect: an embedded cloud speaks one of {', '.join(EMBEDDED_DIALECTS)}")
+        if taken:
+            raise fault_at((taken[0],), "an embedded cloud has its own: leave it out")
+        if self.dialect not in EMBEDDED_DIALECTS:
+            raise fault_at(("dialect",), f"an embedded cloud speaks one of {', '.join(EMBEDDED_DIALECTS)}")
         return self
 
 

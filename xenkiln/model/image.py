@@ -232,6 +232,13 @@ class ImageRecipe(Section):
         return self
 
     @model_validator(mode="after")
+    def check_published_disk(self) -> ImageRecipe:
+        """What is published for hvm is the disk."""
+        if self.publish.virtualization == "hvm" and "disk" not in self.shapes:
+            raise fault_at(("publish", "virtualization"), "hvm boots a disk: shapes: [disk] is needed, to have one")
+        return self
+
+    @model_validator(mode="after")
     def check_root_device(self) -> ImageRecipe:
         """A root device by its name is one of the disks, or a partition of one; LABEL= and the like can be any."""
         named = re.match(r"/dev/((?:xvd|sd|hd)[a-z]+)([0-9]*)(?:\s|$)", self.domain.root or "")

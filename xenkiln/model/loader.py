@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
@@ -98,7 +98,7 @@ def load_folder(folder: Path, model: type[R]) -> tuple[dict[str, Loaded[R]], dic
     return loaded, broken
 
 
-def problem_at(loaded: Loaded[R], path: FieldPath, fact: str) -> Problem:
+def problem_at(loaded: Loaded[Any], path: FieldPath, fact: str) -> Problem:
     """A problem that a later check found in a recipe, with its line."""
     return Problem(loaded.file, loaded.line_of(path), name_field(path), fact)
 

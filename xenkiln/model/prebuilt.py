@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import model_validator
 
-from xenkiln.model.fields import Device, Line, Section, match_shape
+from xenkiln.model.fields import Device, Line, Section, fault_at, match_shape
 from xenkiln.model.publish import Launch, Publish
 
 FilePath = Annotated[
-    str, match_shape(r"^[^\n]+$", "a file's path: absolute, with ~/ in front, or as seen from the recipe's folder")
+    str, match_shape(r"^(~/|[^~\n])[^\n]*$",
+                     "a file's path: absolute, with ~/ in front, or as seen from the recipe's folder")
 ]
 
 
@@ -31,7 +32,7 @@ class PrebuiltRecipe(Section):
         """A kernel is given once, and hvm has none."""
         for name in ("kernel", "ramdisk"):
             if getattr(self, name) and getattr(self.publish, f"{name}_id"):
-                raise ValueError(f"{name} is given as a file and as publish.{name}_id: give one of them")
+                raise fault_at((name,), f"is given as a file and as publish.{name}_id: give one of them")
             if getattr(self, name) and self.publish.virtualization == "hvm":
-                raise ValueError(f"{name}: hvm boots what is on its disk")
+                raise fault_at((name,), "hvm boots what is on its disk: leave it out")
         return self

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from xenkiln.model.fields import Address, Line, Name, RecipePath, Section, Word, match_shape
+from xenkiln.model.fields import Address, Name, RecipePath, Section, Word, check_line, match_shape
 
 BucketName = Annotated[
     str,
@@ -21,6 +21,8 @@ RamdiskId = Annotated[str, match_shape(r"^[ae]ri-[0-9A-Fa-f]{8,17}$", "a ramdisk
 KeyPairName = Annotated[
     str, match_shape(r"^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,99}$", "a key pair's name: letters, digits and _ . @ -")
 ]
+Description = Annotated[str, Field(max_length=255), AfterValidator(check_line)]
+"""What Amazon and Eucalyptus take."""
 GroupName = Annotated[str, match_shape(r"^[A-Za-z0-9_][A-Za-z0-9_ .-]{0,99}$", "a security group's name")]
 
 
@@ -42,7 +44,7 @@ class Publish(Section):
     cloud: Name = "lab"
     bucket: BucketName | None = None
     buckets: Buckets = Buckets()
-    description: Line = ""
+    description: Description = ""
     virtualization: Literal["paravirtual", "hvm"] = "paravirtual"
     boot_mode: Literal["legacy-bios", "uefi", "uefi-preferred"] | None = None
     kernel_id: KernelId | None = None

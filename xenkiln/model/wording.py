@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 SHOWN_CHARACTERS = 40
-UNSHOWN = frozenset({"root_password", "password_hash", "ssh_keys", "content", "variables"})
+UNSHOWN = frozenset({"root_password", "password_hash", "ssh_keys", "content", "variables", "meta_data"})
 """Fields whose value is never repeated in a message: someone may have put a secret there by mistake."""
 
 _WANTED = {

@@ -19,6 +19,12 @@ def recipe_folder() -> Path:
     return Path(os.environ.get("XENKILN_RECIPES") or PROJECT / "recipes" / "images").absolute()
 
 
+def kind_folder(kind: str) -> Path:
+    """The recipes of another kind, clouds or prebuilt: beside those of images, else the project's own."""
+    folder = recipe_folder().parent / kind
+    return folder if folder.is_dir() else PROJECT / "recipes" / kind
+
+
 @dataclass(frozen=True)
 class Paths:
     """The paths of one image.

@@ -10,9 +10,12 @@ from xenkiln.system.layout import PROJECT
 
 CODE = ("requirements.txt", "scripts/guest", "scripts/host/lab/init", "templates", "xenkiln")
 """What decides an image's content besides its recipe; a change here rebuilds."""
-CODE_BESIDE = ("xenkiln/actions.py", "xenkiln/commands", "xenkiln/lab", "xenkiln/metrics", "xenkiln/reporter.py",
-               "xenkiln/system/progress.py", "xenkiln/system/services.py", "xenkiln/system/ssh.py",
-               "xenkiln/system/ssh_channels.py", "xenkiln/system/ssh_trust.py", "xenkiln/tasks.py")
+CODE_BESIDE = (
+    "xenkiln/actions.py", "xenkiln/bundle", "xenkiln/cloud_tasks.py", "xenkiln/clouds", "xenkiln/commands",
+    "xenkiln/lab", "xenkiln/metrics", "xenkiln/publishing", "xenkiln/reporter.py", "xenkiln/system/pipelines.py",
+    "xenkiln/system/progress.py", "xenkiln/system/services.py", "xenkiln/system/ssh.py",
+    "xenkiln/system/ssh_channels.py", "xenkiln/system/ssh_trust.py", "xenkiln/system/tables.py", "xenkiln/tasks.py",
+)  # fmt: skip
 """What only talks to the user, or runs what has been built."""
 
 

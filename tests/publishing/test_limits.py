@@ -1,0 +1,171 @@
+"""What a release cannot take is said before anything is sent, and where it can be before anything is built."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from publishing.amazon_site import as_disk, as_filesystem
+from publishing.conftest import Begin
+from publishing.site import Site
+from xenkiln.clouds.store import Store, Stored
+from xenkiln.commands import bundle, publish, register, upload
+from xenkiln.errors import BuildError, CloudError, HostError, XenkilnError
+from xenkiln.model.cloud import CloudRecipe
+from xenkiln.model.loader import load_recipe
+from xenkiln.model.publish import Publish
+from xenkiln.publishing.subject import Role
+
+GIB = 1 << 30
+
+
+def with_publish(site: Site, **section: Any) -> Site:
+    files: dict[Role, Path] = {"root": site.images / "disk.img"}
+    files = files if section.get("virtualization") == "hvm" else site.subject.files
+    return replace(site, subject=replace(site.subject, publish=Publish(**section), files=files))
+
+
+def without_bucket(site: Site, tmp_path: Path) -> Site:
+    path = tmp_path / "mine.yaml"
+    path.write_text(path.read_text().replace("bucket: images\n", ""))
+    return replace(site, cloud=load_recipe(path, CloudRecipe))
+
+
+@pytest.mark.parametrize(("name", "bucket", "words"), [
+    ("guitar", "images", "takes 'itar' in root-guitar for a file's ending\n  next: give the recipe another name"),
+    ("tar", "images", "takes '-tar' in"), ("x-tgz", "images", "takes 'tgz' in"),
+    ("tiny", "tarballs", "bucket tarballs: eucalyptus-1.4 takes '/tar' in tarballs"),
+    ("tiny", "bucket-star", "takes 'star' in bucket-star for a file's ending\n  next: use another bucket"),
+])  # fmt: skip
+def test_names_that_the_oldest_release_cannot_keep(name: str, bucket: str, words: str, begin: Begin) -> None:
+    site = with_publish(begin("1.4"), bucket=bucket)
+    site = replace(site, subject=replace(site.subject, name=name))
+    with pytest.raises(HostError, match=words.replace("root-", "[a-z]+-")):
+        publish.check(site.subject, site.cloud)
+    assert site.list_requests("") == []
+    # A bundle in a folder can be for anybody.
+    bundle.check(site.subject, site.cloud)
+
+
+def test_later_releases_keep_them(begin: Begin) -> None:
+    site = with_publish(begin("2.0"), bucket="tarballs")
+    publish.check(replace(site.subject, name="guitar"), site.cloud)
+    assert site.target.store.list_objects("tarballs", "") == {}
+
+
+@pytest.mark.parametrize("profile", ["3.4", "4.4"])
+def test_an_image_that_is_too_large_is_refused_before_its_kernel_is_sent(profile: str, begin: Begin) -> None:
+    site = begin(profile)
+    with (site.images / "root.img").open("rb+") as stream:
+        stream.truncate(31 * GIB)
+    publish.check(site.subject, site.cloud)
+    with pytest.raises(HostError, match=r"root\.img is 31\.0 GiB, and eucalyptus-\S+ takes 30\n.*disks\.root\.size"):
+        site.publish()
+    bundle.run(site.subject, site.cloud, "kernel")
+    with pytest.raises(HostError, match="takes 30"):
+        upload.run(site.subject, site.cloud, "kernel")
+    assert site.count_parts_sent() == 0
+
+
+def test_a_full_bucket_is_named_with_the_way_out(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = begin("1.4")
+    monkeypatch.setattr(Store, "list_objects", lambda *_: {"old.part.0": Stored(5 * GIB, "0")})
+    with pytest.raises(HostError, match=r"the bucket images is full: 5120 MiB of 5120\n  next: doit prune:mine, or"):
+        site.publish()
+    assert site.count_parts_sent() == 0
+    monkeypatch.setattr(Store, "list_objects", lambda *_: {"old.part.0": Stored(5 * GIB - 1, "0")})
+    monkeypatch.setattr("xenkiln.commands.publish.send_stream", _stop)
+    with pytest.raises(InterruptedError):
+        site.publish()
+
+
+def _stop(*_: object) -> int:
+    raise InterruptedError
+
+
+@pytest.mark.parametrize(("profile", "section", "words"), [
+    ("1.4", {"virtualization": "hvm"}, "eucalyptus-1.4 runs no hvm guests\n  next: publish: {virtualization: para"),
+    ("2.0", {"virtualization": "hvm"}, "eucalyptus-2 runs no hvm guests"),
+    ("4.4", {"virtualization": "hvm", "boot_mode": "uefi"}, "boot_mode is Amazon's\n  next: leave it out"),
+])  # fmt: skip
+def test_what_a_release_does_not_have(profile: str, section: dict[str, Any], words: str, begin: Begin) -> None:
+    site = with_publish(begin(profile), **section)
+    with pytest.raises(HostError, match=re.escape(words)):
+        publish.check(site.subject, site.cloud)
+    assert site.list_requests("") == []
+
+
+def test_a_missing_bucket_is_told_with_everything_else(begin: Begin, tmp_path: Path) -> None:
+    site = without_bucket(begin("1.4"), tmp_path)
+    with pytest.raises(HostError, match=r"into which bucket the kernel goes\n  next: publish: \{bucket: NAME\}"):
+        publish.check(site.subject, site.cloud)
+    site = with_publish(site, buckets={"kernel": "kernels", "ramdisk": "ramdisks"})
+    with pytest.raises(HostError, match="into which bucket the root goes"):
+        publish.check(site.subject, site.cloud)
+    path = tmp_path / "mine.yaml"
+    path.write_text(re.sub("eucarc: [^}]+", "region: nowhere", path.read_text()))
+    site = replace(with_publish(site, virtualization="hvm"), cloud=load_recipe(path, CloudRecipe))
+    with pytest.raises(XenkilnError) as caught:
+        publish.check(site.subject, site.cloud)
+    said = str(caught.value)
+    assert said.startswith("tiny cannot be published at mine:\n- ")
+    assert all(words in said for words in ("runs no hvm guests", "into which bucket the root goes", "nowhere"))
+
+
+@pytest.mark.parametrize("profile", ["3.4", "4.4"])
+def test_a_disk_is_registered_for_hvm_where_that_is_known(profile: str, begin: Begin) -> None:
+    site = with_publish(begin(profile), virtualization="hvm")
+    write(site, "disk.img", as_disk(b"hvm"))
+    publish.check(site.subject, site.cloud)
+    # It comes as far as the one who would run it: the lab's Xen is in qemu, and has no hvm.
+    with pytest.raises(CloudError, match=r"Value \(hvm\) for parameter VirtualizationType is not what this lab's Xen"):
+        site.publish()
+    assert [name.partition("-")[0] for name in site.target.store.list_objects("images", "")] == ["root"] * 2
+
+
+def test_the_labs_own_cloud_says_before_that_it_has_no_hvm(begin: Begin, tmp_path: Path) -> None:
+    site = with_publish(begin("4.4"), virtualization="hvm")
+    path = tmp_path / "lab.yaml"
+    path.write_text("summary: The lab's\ndialect: eucalyptus-4.2\nembedded: true\nbucket: images\n")
+    with pytest.raises(HostError, match="the lab's own cloud runs no hvm guests"):
+        publish.check(site.subject, load_recipe(path, CloudRecipe))
+
+
+def write(site: Site, name: str, data: bytes) -> None:
+    (site.images / name).write_bytes(data.ljust(3 << 20, b"\0"))
+    sums = site.images / "SHA256SUMS"
+    sums.write_text(f"{sums.read_text()}{'0' * 64}  {name}\n")
+
+
+@pytest.mark.parametrize(("virtualization", "name", "data", "words"), [
+    ("hvm", "disk.img", as_filesystem(b""), "a bare ext filesystem, and an HVM instance boots a disk"),
+    ("hvm", "disk.img", as_disk(b"", b""), "no boot loader: a BIOS finds nothing to boot"),
+    ("paravirtual", "root.img", as_disk(b""), "and a paravirtual instance is given a bare filesystem"),
+    ("paravirtual", "root.img", b"\xfd7zXZ\0", "not raw but xz"),
+])  # fmt: skip
+def test_a_kind_that_does_not_boot_so_is_refused_before_anything_is_sent(
+    virtualization: str, name: str, data: bytes, words: str, begin: Begin
+) -> None:
+    site = with_publish(begin("4.4"), virtualization=virtualization)
+    write(site, name, data)
+    with pytest.raises(BuildError, match=rf"tiny\.yaml: publish: the image is .*{re.escape(words)}"):
+        site.publish()
+    assert site.count_parts_sent() == 0
+    assert site.records.read("registered") == {}
+
+
+def test_kernels_whose_root_filesystems_never_came_are_taken_back_too(begin: Begin) -> None:
+    site = begin("3.4")
+    site.publish()
+    for number in range(3):
+        site.change("vmlinuz", b"kernel %d" % number)
+        for command in (bundle, upload, register):
+            command.run(site.subject, site.cloud, "kernel")
+    assert len([image for image in site.target.compute.list_images() if image.id.startswith("eki")]) == 4
+    site.deregister()
+    assert [image.id for image in site.target.compute.list_images() if image.state == "available"] == []
+    assert site.target.store.list_objects("images", "") == {}

@@ -1,0 +1,51 @@
+"""deregister:NAME: take an image back from a cloud, and every earlier one of its name, with their bundles."""
+
+from __future__ import annotations
+
+from xenkiln.errors import BuildError
+from xenkiln.model.loader import LoadedCloud
+from xenkiln.publishing.amazon import drop_begun, take_back_ami
+from xenkiln.publishing.component import records_of
+from xenkiln.publishing.launching import find_instance
+from xenkiln.publishing.opening import open_target
+from xenkiln.publishing.records import REGISTERED, UPLOADED, Records
+from xenkiln.publishing.registering import adopt_registered, remove_objects, take_back
+from xenkiln.publishing.subject import Subject
+from xenkiln.publishing.target import Target
+from xenkiln.system.locks import hold_lock
+from xenkiln.system.progress import Tell, show_progress
+
+
+def run(subject: Subject, cloud: LoadedCloud) -> None:
+    """Refused while an instance of it runs."""
+    title = f"deregister:{subject.name}"
+    with show_progress(title) as tell:
+        target = open_target(cloud, tell)
+        records = records_of(subject, target)
+        records.folder.mkdir(parents=True, exist_ok=True)
+        with hold_lock(records.lock, f"{subject.name} at {target.name}", wait=True):
+            if instance := find_instance(target, records):
+                raise BuildError(f"{instance.id} is {instance.state}", place=f"{subject.name} at {target.name}",
+                                 next_step=f"doit terminate:{subject.name} cloud={target.name}")  # fmt: skip
+            if not records.read(REGISTERED):
+                adopt_registered(subject, target, records)
+            gone = take_back_all(records, target, tell)
+    print(f"{title}  {', '.join(gone) or 'nothing of it was registered'}")
+
+
+def take_back_all(records: Records, target: Target, tell: Tell) -> list[str]:
+    """What is registered now, then the earlier ones; each record goes when the cloud has let go of what it says."""
+    back = take_back_ami if target.dialect.is_amazon else take_back
+    if target.dialect.is_amazon:
+        drop_begun(records, target, tell)
+    gone = back(records.read(REGISTERED), target, tell)
+    for name, location in records.read(UPLOADED).items():
+        if name.endswith(".location"):
+            # Of what was uploaded, and never registered.
+            remove_objects(location, target)
+    records.remove(REGISTERED)
+    records.remove(UPLOADED)
+    for path, values in records.list_earlier().items():
+        gone += back(values, target, tell)
+        path.unlink()
+    return gone

@@ -1,0 +1,46 @@
+"""upload:NAME: what `doit bundle` made, into the buckets of a cloud."""
+
+from __future__ import annotations
+
+import time
+
+from xenkiln.model.loader import LoadedCloud
+from xenkiln.publishing.component import open_bundle, records_of
+from xenkiln.publishing.limits import require_bucket_room, require_fit
+from xenkiln.publishing.opening import open_target, require_publishable
+from xenkiln.publishing.registering import find_registered
+from xenkiln.publishing.sending import is_uploaded, locate, send_folder
+from xenkiln.publishing.subject import Role, Subject
+from xenkiln.system.locks import hold_lock
+from xenkiln.system.progress import show_progress
+
+
+def check(subject: Subject, cloud: LoadedCloud) -> None:
+    """Refuse before anything is built, and before anything is sent: each bucket must be there and writable."""
+    require_publishable(subject, cloud)
+    if not cloud.recipe.embedded:
+        target = open_target(cloud, lambda _: None)
+        for bucket in dict.fromkeys(target.find_bucket(subject, role) for role in subject.files):
+            target.store.open_bucket(bucket)
+
+
+def run(subject: Subject, cloud: LoadedCloud, role: Role) -> None:
+    """Upload one component, only what the cloud does not have yet."""
+    started = time.monotonic()
+    title = f"upload:{subject.name}:{role}"
+    with show_progress(title) as tell:
+        target = open_target(cloud, tell)
+        bundle, records = open_bundle(subject, role, target), records_of(subject, target)
+        records.folder.mkdir(parents=True, exist_ok=True)
+        with hold_lock(records.lock, f"{subject.name} at {target.name}", wait=True):
+            if known := find_registered(subject, bundle.component, target, records):
+                # What somebody may run stays as it is.
+                print(f"{title}  up to date: {known} is registered of {locate(bundle)}")
+                return
+            if is_uploaded(bundle, records):
+                print(f"{title}  up to date: {locate(bundle)}")
+                return
+            require_fit(subject, target)
+            require_bucket_room(bundle)
+            sent = send_folder(bundle, records, tell)
+    print(f"{title}  {time.monotonic() - started:.1f} s  {sent / 1e6:.1f} MB sent, {locate(bundle)}")

@@ -1,0 +1,1 @@
+"""From a built image to a running instance at a cloud: bundled, uploaded, registered, launched, and taken back."""

@@ -1,0 +1,64 @@
+"""What a cloud's release allows, held against an image before anything of it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from xenkiln.clouds.image_kind import describe_image_kind, find_kind_problem
+from xenkiln.errors import BuildError, HostError
+from xenkiln.publishing.bundling import Bundle, find_broken_name
+from xenkiln.publishing.sending import bucket_of
+from xenkiln.publishing.subject import PREFIXES, Subject
+from xenkiln.publishing.target import Target
+
+GIB = 1 << 30
+
+
+def find_broken_names(subject: Subject, target: Target) -> Iterator[HostError]:
+    """Names of objects and buckets that the release cannot keep; known before anything is built."""
+    for role in subject.files if target.dialect.broken_names else ():
+        if fact := find_broken_name(f"{PREFIXES[role]}-{subject.name}", target):
+            yield HostError(fact, place=subject.place, next_step="give the recipe another name")
+            return
+        bucket = target.find_bucket(subject, role)
+        if fact := find_broken_name(bucket, target):
+            yield HostError(fact, place=f"{subject.place}: bucket {bucket}", next_step="use another bucket")
+
+
+def require_fit(subject: Subject, target: Target) -> None:
+    """Raise for an image that is too large for the cloud's release, or that an instance could not boot from."""
+    largest = target.dialect.largest_gib
+    for file in subject.files.values():
+        size = file.stat().st_size
+        if largest and size > largest * GIB:
+            raise HostError(f"{file.name} is {size / GIB:.1f} GiB, and {target.recipe.dialect} takes {largest}",
+                            place=subject.place, next_step="make disks.root.size_mib smaller" if subject.is_built
+                            else "make its filesystem smaller")  # fmt: skip
+    if problem := _find_kind_problem(subject):
+        raise BuildError(problem, place=f"{subject.place}: publish")
+
+
+def _find_kind_problem(subject: Subject) -> str:
+    """Kernels of a Eucalyptus' users read filesystems that nobody here may know; a disk is none."""
+    if "root" not in subject.files:
+        return ""
+    publish, kind = subject.publish, describe_image_kind(subject.files["root"])
+    is_paravirtual = publish.virtualization == "paravirtual"
+    if kind.wrapping or not is_paravirtual:
+        return find_kind_problem(kind, publish.virtualization, publish.boot_mode, has_kernel=is_paravirtual)
+    if kind.table == "none":
+        return ""
+    return (f"the image is {kind}, and a paravirtual instance is given a bare filesystem: publish the one that is in"
+            " it, or choose virtualization: hvm where the cloud has it")  # fmt: skip
+
+
+def require_bucket_room(bundle: Bundle) -> None:
+    """Raise HostError where the component's bucket is full."""
+    target = bundle.target
+    if not target.dialect.bucket_mib:
+        return
+    bucket = bucket_of(bundle)
+    used = sum(stored.size for stored in target.store.list_objects(bucket, "").values()) >> 20
+    if used >= target.dialect.bucket_mib:
+        raise HostError(f"the bucket {bucket} is full: {used} MiB of {target.dialect.bucket_mib}", place=target.name,
+                        next_step=f"doit prune:{target.name}, or use another bucket")  # fmt: skip
