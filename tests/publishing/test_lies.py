@@ -43,7 +43,7 @@ def test_no_second_instance_where_the_cloud_was_away_for_longer(meet: Meet) -> N
     site, meddler = meet("1.4", files=ROLES)
     site.publish()
     meddler.meddle(is_action("RunInstances"), meddling.cut_after_work)
-    meddler.meddle(is_action("DescribeInstances"), meddling.cut_after_body, ALWAYS)
+    meddler.meddle(is_action("DescribeInstances"), meddling.cut_after_body, ALWAYS, after=1)
     with pytest.raises(CloudError, match=r"mine, run emi-\w+: Connection was closed[\s\S]*run it again"):
         site.launch()
     meddler.rules.clear()

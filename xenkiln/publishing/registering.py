@@ -76,8 +76,8 @@ def register_component(bundle: Bundle, records: Records, tell: Tell) -> Register
     component, target = bundle.component, bundle.target
     if known := find_registered(bundle.subject, component, target, records):
         check_kind(known, component.role, target)
-        require_whole(bundle, known, records)
         note_registered(bundle, records, known)
+        require_whole(bundle, known, records)
         wait_until_available(known, target, tell)
         return Registered(known, is_new=False)
     if not is_uploaded(bundle, records):

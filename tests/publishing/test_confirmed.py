@@ -1,0 +1,107 @@
+"""What is at the cloud decides: records that are lost, bundles that are gone, and what somebody may run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from publishing.conftest import Begin
+from publishing.site import Site
+from xenkiln.commands import bundle, prune, upload
+from xenkiln.errors import BuildError, CloudError
+from xenkiln.publishing.subject import ROLES
+
+
+def drop_objects(site: Site, prefix: str) -> None:
+    for key in site.target.store.list_objects("images", prefix):
+        site.target.store.delete("images", key)
+
+
+def test_a_launch_that_was_refused_takes_nobody_elses_instance(begin: Begin) -> None:
+    site = begin("2.0")
+    ids = site.publish()
+    with pytest.raises(CloudError, match=r"nosuch\.type"):
+        site.launch(instance_type="nosuch.type")
+    other = site.target.compute.run(ids["root"], {"KernelId": ids["kernel"]})
+    site.terminate()
+    assert site.launch() != other.id
+
+
+def test_an_instance_that_was_there_before_is_not_taken_for_a_lost_one(begin: Begin) -> None:
+    site = begin("2.0")
+    ids = site.publish()
+    other = site.target.compute.run(ids["root"], {"KernelId": ids["kernel"]})
+    site.records.write("instance", {"image": ids["root"], "asked": "1", "others": other.id}, "asked")
+    assert site.launch() != other.id
+
+
+def test_what_may_be_of_a_lost_launch_is_not_ended(begin: Begin) -> None:
+    site = begin("2.0")
+    ids = site.publish()
+    other = site.target.compute.run(ids["root"], {"KernelId": ids["kernel"]})
+    site.records.write("instance", {"image": ids["root"], "asked": "1"}, "asked")
+    with pytest.raises(CloudError, match=rf"{other.id} may be its[\s\S]*doit launch:tiny cloud=mine takes it over"):
+        site.terminate()
+    assert site.launch() == other.id
+
+
+def test_an_image_whose_bundle_is_gone_is_not_called_up_to_date(begin: Begin) -> None:
+    site = begin("4.4")
+    site.publish()
+    drop_objects(site, "root-tiny")
+    with pytest.raises(BuildError, match=r"emi-\w+ is registered, and root-tiny.* is gone[\s\S]*doit deregister:tiny"):
+        site.publish()
+    shutil.rmtree(site.records.folder)
+    with pytest.raises(BuildError, match="is gone"):
+        site.publish()
+    site.deregister()
+    site.publish()
+    site.launch()
+
+
+def test_upload_leaves_a_registered_bundle_as_it_is(begin: Begin, capsys: pytest.CaptureFixture[str]) -> None:
+    site = begin("3.4")
+    site.publish()
+    before = site.target.store.list_objects("images", "")
+    for role in ROLES:
+        bundle.run(site.subject, site.cloud, role)
+        upload.run(site.subject, site.cloud, role)
+    assert site.target.store.list_objects("images", "") == before
+    assert capsys.readouterr().out.count("is registered of images/") == len(ROLES)
+
+
+def test_where_the_records_are_lost_the_cloud_is_asked(begin: Begin) -> None:
+    site = begin("1.4")
+    ids = site.publish()
+    shutil.rmtree(site.records.folder)
+    site.launch()
+    assert site.records.read("registered")["root.id"] == ids["root"]
+    site.terminate()
+    shutil.rmtree(site.records.folder)
+    site.deregister()
+    assert site.target.store.list_objects("images", "") == {}
+
+
+def test_what_was_uploaded_and_never_registered_is_taken_back(begin: Begin) -> None:
+    site = begin("2.0")
+    for role in ROLES:
+        bundle.run(site.subject, site.cloud, role)
+        upload.run(site.subject, site.cloud, role)
+    assert site.target.store.list_objects("images", "")
+    site.deregister()
+    assert site.target.store.list_objects("images", "") == {}
+
+
+def test_prune_leaves_what_was_published_last_from_here(begin: Begin) -> None:
+    site = begin("3.4", "keep: 1\n")
+    first = os.urandom(5000)
+    site.change("root.img", first)
+    wanted = site.publish()["root"]
+    site.change("root.img", os.urandom(5000))
+    site.publish()
+    site.change("root.img", first)
+    assert site.publish()["root"] == wanted
+    prune.run(site.cloud)
+    assert site.launch()
