@@ -29,6 +29,8 @@ def guard(function: Callable[..., None], *args: object) -> TaskFailed | None:
         stop_on_signals()
     try:
         function(*args)
+        # Workers of `doit -n` keep what they print, and the next task's would come before it.
+        sys.stdout.flush()
     except XenkilnError as error:
         return TaskFailed(str(error), report=True)
     except BrokenPipeError:
