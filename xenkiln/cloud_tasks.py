@@ -101,6 +101,21 @@ def choose_cloud(loaded: Publishable) -> LoadedCloud | RecipeError:
     return RecipeError([problem_at(loaded, ("publish", "cloud"), fact)])
 
 
+def list_published(verb: str, subtasks: list[Task]) -> Iterator[tuple[Publishable, LoadedCloud]]:
+    """Each image with its cloud; for those whose recipe or cloud is wrong `subtasks` gets one that says so."""
+    good, broken = publishables()
+    for loaded in good.values():
+        if loaded.name == LAB_HOST:
+            continue
+        cloud = choose_cloud(loaded)
+        if isinstance(cloud, RecipeError):
+            subtasks.append(Task(f"{verb}:{loaded.name}", [(guard, [refuse_recipe, cloud])], verbosity=2,
+                                 doc="its cloud's recipe has errors"))  # fmt: skip
+            continue
+        yield loaded, cloud
+    subtasks += make_broken_tasks(verb, broken)
+
+
 def make_publish_tasks(
     verb: str,
     doc: str,
@@ -114,15 +129,7 @@ def make_publish_tasks(
     after: the verb that is done before for the same image. on_host: the lab's own cloud needs its Xen host for it.
     """
     subtasks: list[Task] = []
-    good, broken = publishables()
-    for loaded in good.values():
-        if loaded.name == LAB_HOST:
-            continue
-        cloud = choose_cloud(loaded)
-        if isinstance(cloud, RecipeError):
-            subtasks.append(Task(f"{verb}:{loaded.name}", [(guard, [refuse_recipe, cloud])], verbosity=2,
-                                 doc="its cloud's recipe has errors"))  # fmt: skip
-            continue
+    for loaded, cloud in list_published(verb, subtasks):
         subject = make_subject(loaded)
         if is_checked:
             yield Task(f"_{verb}:{loaded.name}", [(guard, [check_command, verb, subject, cloud])], verbosity=2)
@@ -133,29 +140,19 @@ def make_publish_tasks(
         action = (guard_given, [verb, subject, cloud])
         subtasks.append(Task(f"{verb}:{loaded.name}", [action], params=options, task_dep=before,
                              doc=loaded.recipe.summary, verbosity=2, io={"capture": False}))  # fmt: skip
-    subtasks += make_broken_tasks(verb, broken)
     yield from make_group(verb, doc, subtasks, list_defaults(subtasks))
 
 
 def make_component_tasks(verb: str, doc: str, *, after: str) -> Iterator[Task]:
     """A verb about each component of an image: VERB:NAME stands for all, VERB:NAME:kernel for one."""
     subtasks: list[Task] = []
-    good, broken = publishables()
-    for loaded in good.values():
-        if loaded.name == LAB_HOST:
-            continue
-        cloud = choose_cloud(loaded)
-        if isinstance(cloud, RecipeError):
-            subtasks.append(Task(f"{verb}:{loaded.name}", [(guard, [refuse_recipe, cloud])], verbosity=2,
-                                 doc="its cloud's recipe has errors"))  # fmt: skip
-            continue
+    for loaded, cloud in list_published(verb, subtasks):
         subject = make_subject(loaded)
         yield Task(f"_{verb}:{loaded.name}", [(guard, [check_command, verb, subject, cloud])], verbosity=2)
         parts = list(_make_parts(verb, subject, cloud, after))
         yield from parts
         subtasks.append(Task(f"{verb}:{loaded.name}", None, task_dep=[part.name for part in parts], has_subtask=True,
                              doc=loaded.recipe.summary))  # fmt: skip
-    subtasks += make_broken_tasks(verb, broken)
     yield from make_group(verb, doc, subtasks, list_defaults(subtasks))
 
 

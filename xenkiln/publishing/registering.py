@@ -18,7 +18,6 @@ from xenkiln.publishing.target import Target
 AVAILABLE_SECONDS = 120
 PAUSE_SECONDS = 1.0
 QUIET_SECONDS = 20.0
-KINDS: dict[Role, str] = {"kernel": "kernel", "ramdisk": "ramdisk", "root": "machine"}
 
 
 @dataclass(frozen=True)
