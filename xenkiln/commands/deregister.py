@@ -5,14 +5,13 @@ from __future__ import annotations
 from xenkiln.errors import BuildError
 from xenkiln.model.loader import LoadedCloud
 from xenkiln.publishing.amazon import drop_begun, take_back_ami
-from xenkiln.publishing.component import records_of
+from xenkiln.publishing.component import hold_records
 from xenkiln.publishing.launching import find_instance
 from xenkiln.publishing.opening import open_target
 from xenkiln.publishing.records import REGISTERED, UPLOADED, Records
 from xenkiln.publishing.registering import adopt_registered, remove_objects, take_back
 from xenkiln.publishing.subject import Subject
 from xenkiln.publishing.target import Target
-from xenkiln.system.locks import hold_lock
 from xenkiln.system.progress import Tell, show_progress
 
 
@@ -21,9 +20,7 @@ def run(subject: Subject, cloud: LoadedCloud) -> None:
     title = f"deregister:{subject.name}"
     with show_progress(title) as tell:
         target = open_target(cloud, tell)
-        records = records_of(subject, target)
-        records.folder.mkdir(parents=True, exist_ok=True)
-        with hold_lock(records.lock, f"{subject.name} at {target.name}", wait=True):
+        with hold_records(subject, target) as records:
             if instance := find_instance(target, records):
                 raise BuildError(f"{instance.id} is {instance.state}", place=f"{subject.name} at {target.name}",
                                  next_step=f"doit terminate:{subject.name} cloud={target.name}")  # fmt: skip

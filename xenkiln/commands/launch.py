@@ -10,13 +10,12 @@ from xenkiln.families.dom0 import MODULES
 from xenkiln.lab.readiness import find_lab_problems, make_lab
 from xenkiln.model.loader import LoadedCloud
 from xenkiln.model.publish import Launch
-from xenkiln.publishing.component import records_of
+from xenkiln.publishing.component import hold_records
 from xenkiln.publishing.launching import Wishes, launch
 from xenkiln.publishing.opening import open_target, require_publishable
 from xenkiln.publishing.subject import Subject
 from xenkiln.publishing.user_data import find_user_data
 from xenkiln.system.layout import build_folder
-from xenkiln.system.locks import hold_lock
 from xenkiln.system.progress import show_progress
 
 GUEST_MIB = 256
@@ -38,9 +37,7 @@ def run(subject: Subject, cloud: LoadedCloud, **options: str) -> None:
     title = f"launch:{subject.name}"
     with show_progress(title) as tell:
         target = open_target(cloud, tell)
-        records = records_of(subject, target)
-        records.folder.mkdir(parents=True, exist_ok=True)
-        with hold_lock(records.lock, f"{subject.name} at {target.name}", wait=True):
+        with hold_records(subject, target) as records:
             user_data = find_user_data(subject, target.name)
             instance, is_new = launch(subject, target, records, wishes, user_data, tell)
     ways = [instance.public_name, *(f"{key} {value}" for key, value in instance.tags if key == "ssh")]

@@ -13,7 +13,6 @@ from xenkiln.system.progress import show_progress
 def run(cloud: LoadedCloud) -> None:
     """Take back what is older than the newest `keep` of its name and is not running."""
     folder = build_folder() / "clouds" / cloud.name
-    folder.mkdir(parents=True, exist_ok=True)
     with (
         show_progress(f"prune:{cloud.name}") as tell,
         hold_lock(folder / "prune.lock", f"the pruning of {cloud.name}"),

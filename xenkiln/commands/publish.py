@@ -8,7 +8,7 @@ from xenkiln.clouds.dialects import DIALECTS
 from xenkiln.commands import upload
 from xenkiln.model.loader import LoadedCloud
 from xenkiln.publishing.amazon import publish_ami, require_ami
-from xenkiln.publishing.component import open_registered, records_of
+from xenkiln.publishing.component import hold_records, open_registered
 from xenkiln.publishing.limits import require_bucket_room, require_fit
 from xenkiln.publishing.opening import open_target, require_publishable
 from xenkiln.publishing.records import Records
@@ -16,7 +16,6 @@ from xenkiln.publishing.registering import find_registered, register_component
 from xenkiln.publishing.sending import is_uploaded, locate, send_stream
 from xenkiln.publishing.subject import ROLES, Role, Subject
 from xenkiln.publishing.target import Target
-from xenkiln.system.locks import hold_lock
 from xenkiln.system.progress import Tell, show_progress
 
 
@@ -34,9 +33,7 @@ def run(subject: Subject, cloud: LoadedCloud) -> None:
     title = f"publish:{subject.name}"
     with show_progress(title) as tell:
         target = open_target(cloud, tell)
-        records = records_of(subject, target)
-        records.folder.mkdir(parents=True, exist_ok=True)
-        with hold_lock(records.lock, f"{subject.name} at {target.name}", wait=True):
+        with hold_records(subject, target) as records:
             if target.dialect.is_amazon:
                 print(f"{title}  {publish_disk(subject, target, records, tell)}")
                 return

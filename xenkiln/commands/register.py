@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from xenkiln.commands import upload
 from xenkiln.model.loader import LoadedCloud
-from xenkiln.publishing.component import open_registered, records_of
+from xenkiln.publishing.component import hold_records, open_registered
 from xenkiln.publishing.opening import open_target
 from xenkiln.publishing.registering import register_component
 from xenkiln.publishing.subject import Role, Subject
-from xenkiln.system.locks import hold_lock
 from xenkiln.system.progress import show_progress
 
 check = upload.check
@@ -19,8 +18,6 @@ def run(subject: Subject, cloud: LoadedCloud, role: Role) -> None:
     title = f"register:{subject.name}:{role}"
     with show_progress(title) as tell:
         target = open_target(cloud, tell)
-        records = records_of(subject, target)
-        records.folder.mkdir(parents=True, exist_ok=True)
-        with hold_lock(records.lock, f"{subject.name} at {target.name}", wait=True):
+        with hold_records(subject, target) as records:
             found = register_component(open_registered(subject, role, target), records, tell)
     print(f"{title}  {found.id}{'' if found.is_new else '  up to date'}")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from xenkiln.model.loader import LoadedCloud
-from xenkiln.publishing.component import records_of
+from xenkiln.publishing.component import hold_records
 from xenkiln.publishing.launching import terminate
 from xenkiln.publishing.opening import open_target
 from xenkiln.publishing.subject import Subject
-from xenkiln.system.locks import hold_lock
 from xenkiln.system.progress import show_progress
 
 
@@ -16,8 +15,6 @@ def run(subject: Subject, cloud: LoadedCloud) -> None:
     title = f"terminate:{subject.name}"
     with show_progress(title) as tell:
         target = open_target(cloud, tell)
-        records = records_of(subject, target)
-        records.folder.mkdir(parents=True, exist_ok=True)
-        with hold_lock(records.lock, f"{subject.name} at {target.name}", wait=True):
+        with hold_records(subject, target) as records:
             ended = terminate(target, records, subject.launch.time_limit_seconds, tell)
     print(f"{title}  {f'{ended} has ended' if ended else 'no instance of it is running'}")

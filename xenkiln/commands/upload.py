@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 
 from xenkiln.model.loader import LoadedCloud
-from xenkiln.publishing.component import open_bundle, records_of
+from xenkiln.publishing.component import hold_records, open_bundle
 from xenkiln.publishing.limits import require_bucket_room, require_fit
 from xenkiln.publishing.opening import open_target, require_publishable
 from xenkiln.publishing.registering import find_registered
 from xenkiln.publishing.sending import is_uploaded, locate, send_folder
 from xenkiln.publishing.subject import Role, Subject
-from xenkiln.system.locks import hold_lock
 from xenkiln.system.progress import show_progress
 
 
@@ -30,9 +29,8 @@ def run(subject: Subject, cloud: LoadedCloud, role: Role) -> None:
     title = f"upload:{subject.name}:{role}"
     with show_progress(title) as tell:
         target = open_target(cloud, tell)
-        bundle, records = open_bundle(subject, role, target), records_of(subject, target)
-        records.folder.mkdir(parents=True, exist_ok=True)
-        with hold_lock(records.lock, f"{subject.name} at {target.name}", wait=True):
+        bundle = open_bundle(subject, role, target)
+        with hold_records(subject, target) as records:
             if known := find_registered(subject, bundle.component, target, records):
                 # What somebody may run stays as it is.
                 print(f"{title}  up to date: {known} is registered of {locate(bundle)}")
