@@ -24,6 +24,7 @@ from bundle.made import LAYOUTS, SECRET, collect, lay_out, write_image
 from xenkiln.bundle import chunks, parts
 from xenkiln.bundle.archive import Extent, Layout, lay_out_plain, lay_out_sparse
 from xenkiln.bundle.chunks import CHUNK, is_zeros, read_archive
+from xenkiln.bundle.compression import compress
 from xenkiln.bundle.parts import Part, PartCutter, make_parts, make_secret
 from xenkiln.errors import BuildError
 
@@ -40,9 +41,9 @@ def tiny_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write_blocks(path: Path, blocks: list[str], tail: int, *, with_holes: bool) -> bytes:
     """An image of blocks of data and of zeros; "hole" is a hole where those are wanted."""
-    source = random.Random(0)
-    content = b"".join(source.randbytes(BLOCK // 2) * 2 if block == "data" else bytes(BLOCK) for block in blocks)
-    content += source.randbytes(tail)
+    # The same data again and again: what is behind zeros could refer to what is before them, and must not.
+    data = random.Random(0).randbytes(BLOCK)
+    content = b"".join(data if block == "data" else bytes(BLOCK) for block in blocks) + data[:tail]
     path.unlink(missing_ok=True)
     with path.open("wb") as stream:
         for number, block in enumerate(blocks):
@@ -167,6 +168,12 @@ def test_parts_are_what_openssl_makes_cut_in_equal_pieces(length: int, places: l
     assert b"".join(made) == run(words, data)
     assert [len(part) for part in made[:-1]] == [64] * (math.ceil((length // 16 + 1) * 16 / 64) - 1)
     assert [(part.number, part.size) for part in cutter.parts] == [(n, len(part)) for n, part in enumerate(made)]
+
+
+def test_the_size_behind_a_gzip_stream_counts_to_four_gibibytes() -> None:
+    count = (1 << 32) // CHUNK + 3
+    *_, last = compress(memoryview(chunks.ZEROS)[:CHUNK] for _ in range(count))
+    assert int.from_bytes(last[4:], "little") == 3 * CHUNK
 
 
 def test_an_error_where_parts_go_ends_the_whole(tiny_parts: None, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Protocol
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from isal import isal_zlib
 
 from xenkiln.bundle.archive import Layout
-from xenkiln.bundle.chunks import is_zeros, read_archive
+from xenkiln.bundle.chunks import read_archive
+from xenkiln.bundle.compression import compress
 from xenkiln.bundle.relay import run_ahead
 
 PART_BYTES = 10 << 20
@@ -27,10 +27,6 @@ KEY_BYTES = 16
 CIPHER_BLOCK_BYTES = 16
 PLAIN_AHEAD, PACKED_AHEAD = 16, 32
 """Chunks that wait for the compressor and for the cipher: as much as is made while a part is written to a disk."""
-GZIP_LEVEL, GZIP_MEMORY = 2, 6
-"""Level 3 takes more than twice the time for 0.3 % less; the usual 8 of memory makes larger blocks, and 0.5 % more."""
-GZIP_WINDOW = 31
-"""zlib's own number for the largest window with a gzip header. One member, as Java of 2009 needs it."""
 
 
 @dataclass(frozen=True)
@@ -98,18 +94,6 @@ def _hash(chunks: Iterable[memoryview], digest: hashlib._Hash) -> Generator[memo
     for chunk in chunks:
         yield chunk
         digest.update(chunk)
-
-
-def compress(chunks: Iterable[memoryview]) -> Generator[bytes]:
-    """One gzip member; a chunk of zeros and one of data do not share a block, nor its code."""
-    stream = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, GZIP_WINDOW, GZIP_MEMORY)
-    were_zeros = False
-    for chunk in chunks:
-        if is_zeros(chunk) != were_zeros:
-            were_zeros = not were_zeros
-            yield stream.flush(isal_zlib.Z_FULL_FLUSH)
-        yield stream.compress(chunk)
-    yield stream.flush()
 
 
 class PartCutter:

@@ -19,7 +19,7 @@ from isal import isal_zlib
 
 from xenkiln.bundle.extraction import CHUNK, ArchiveStream, take_image
 from xenkiln.bundle.manifest import Manifest
-from xenkiln.bundle.parts import CIPHER_BLOCK_BYTES, GZIP_WINDOW, PART_BYTES, Secret
+from xenkiln.bundle.parts import CIPHER_BLOCK_BYTES, PART_BYTES, Secret
 from xenkiln.bundle.relay import run_ahead
 from xenkiln.errors import BuildError
 from xenkiln.system.files import sync_folder
@@ -28,6 +28,8 @@ GzipError = cast("type[Exception]", isal_zlib.error)  # its stub takes it for an
 PACKED_CHUNK = 1 << 18
 """Small, because what of it is not yet decompressed is copied each time that a chunk comes out."""
 AHEAD = 8
+GZIP_WINDOW = 31
+"""zlib's own number for the largest window with a gzip header."""
 LARGEST_PART_BYTES = 1 << 30
 """Everybody writes 10 MiB; a part is read whole, so that nothing of a damaged one is used."""
 
