@@ -117,7 +117,9 @@ def test_a_guest_that_floods_its_console(session: Session, tiny: Image) -> None:
     tiny.write_file("/etc/inittab", "hvc0::sysinit:/bin/busybox yes flood\n")
     outcome = boot_image(session, tiny, SOON.model_copy(update={"time_limit_seconds": 30}))
     assert outcome.failure
-    assert outcome.failure.last_lines[-1] == "flood"
+    *whole, last = outcome.failure.last_lines
+    assert whole[-1] == "flood"
+    assert "flood".startswith(last)  # the domain is ended in the middle of a line, or not
     assert (tiny.folder / "console.log").stat().st_size <= KEPT_BYTES
 
 
