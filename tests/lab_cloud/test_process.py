@@ -25,7 +25,7 @@ from lab_cloud.client import Client, Keys, sign_storage
 from lab_cloud.running import Running, serve, wait_for, wait_until
 from xenkiln.clouds.eucarc import read_eucarc
 from xenkiln.errors import HostError
-from xenkiln.lab.cloud import control
+from xenkiln.lab.cloud import control, programs
 from xenkiln.lab.cloud.control import CloudState, find_cloud, start_cloud, stop_clouds
 from xenkiln.lab.session import Lab
 
@@ -190,6 +190,22 @@ def test_it_is_ended_though_its_folder_is_gone(folder: Path) -> None:
     (folder / "2.0").mkdir()
     assert stop_clouds(folder)
     wait_until(lambda: not is_alive(process))
+
+
+def test_one_that_is_started_meanwhile_is_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start(folder, "2.0")
+    first = find_process(folder, "2.0")
+    signal_all = programs.signal_all
+
+    def start_another(descriptors: list[int], number: signal.Signals) -> None:
+        signal_all(descriptors, number)
+        wait_until(lambda: not control.is_running(folder / "2.0"))
+        start(folder, "2.0")
+
+    monkeypatch.setattr(programs, "signal_all", start_another)
+    assert stop_clouds(folder)
+    wait_until(lambda: not is_alive(first))
+    assert find_cloud(folder, "2.0")
 
 
 def test_it_ends_when_its_terminal_goes(folder: Path) -> None:

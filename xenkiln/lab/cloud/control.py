@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import http.client
 import json
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xenkiln.errors import HostError
-from xenkiln.lab.cloud.programs import signal_module
+from xenkiln.lab.cloud.programs import end_module
 from xenkiln.lab.places import hold_file
 from xenkiln.lab.session import Lab
 from xenkiln.system.services import Service, start_service
@@ -124,13 +123,9 @@ def answers(state: CloudState) -> bool:
 
 def stop_clouds(folder: Path) -> bool:
     """End every cloud that has its state in this folder, and its instances with it; whether there was any."""
-    names = [path for path in folder.absolute().glob("*") if path.is_dir()]
-    found = [own for own in names if signal_module(own, MODULE, signal.SIGTERM)]
-    for own in found:
-        deadline = time.monotonic() + STOP_SECONDS
-        while signal_module(own, MODULE, None):
-            if time.monotonic() > deadline:
-                raise HostError("the lab's cloud does not end", place=str(own),
-                                next_step=f"look for a {MODULE} that runs in {own}, and end it")  # fmt: skip
-            time.sleep(WAIT_SECONDS)
-    return bool(found)
+    folders = [path for path in folder.absolute().glob("*") if path.is_dir()]
+    try:
+        return end_module(folders, MODULE, STOP_SECONDS)
+    except TimeoutError:
+        raise HostError("the lab's cloud does not end", place=str(folder),
+                        next_step=f"look for a {MODULE} that runs in a folder of it, and end it") from None  # fmt: skip
