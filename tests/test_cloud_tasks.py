@@ -205,6 +205,9 @@ def test_a_bare_verb_is_about_the_default_image_or_the_chosen_cloud(desk: Desk, 
     assert make("upload")["upload"].task_dep == ["upload:tiny"]
     assert make("prune")["prune"].task_dep == ["prune:lab"]
     assert make("prune", cloud="mine")["prune"].task_dep == ["prune:mine"]
+    (desk.recipes.parent / "clouds" / "lab.yaml").unlink()
+    assert "there is no recipe of a cloud lab\n  next: doit prune:NAME, with one of mine" in run_alone(
+        make("prune")["prune"])  # fmt: skip
     # A default that is wrong is not passed over in silence.
     desk.write("tiny", memory_mib="lots")
     assert make("publish")["publish"].task_dep == ["publish:tiny"]

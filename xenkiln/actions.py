@@ -13,7 +13,7 @@ from doit import get_initial_workdir
 from doit.exceptions import TaskFailed
 
 from xenkiln import pipeline
-from xenkiln.errors import RecipeError, XenkilnError
+from xenkiln.errors import XenkilnError
 from xenkiln.model.loader import LoadedImage
 from xenkiln.system.causes import explain_lack, explain_os_error
 from xenkiln.system.interrupts import stop_on_signals
@@ -66,8 +66,8 @@ def check_before(loaded: LoadedImage) -> None:
         raise XenkilnError(f"{loaded.name} cannot be built here:\n" + "\n".join(f"- {problem}" for problem in problems))
 
 
-def refuse_recipe(error: RecipeError) -> None:
-    """The action of every task of a broken recipe."""
+def refuse(error: XenkilnError) -> None:
+    """The action of a task that cannot be done, of a broken recipe for one."""
     raise error
 
 

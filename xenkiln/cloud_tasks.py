@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from doit import get_var
 from doit.task import Task
 
-from xenkiln.actions import check_command, guard, guard_given, refuse_recipe, run_command
+from xenkiln.actions import check_command, guard, guard_given, refuse, run_command
 from xenkiln.errors import Problem, RecipeError
 from xenkiln.model.cloud import CloudRecipe
 from xenkiln.model.fields import Section
@@ -109,7 +109,7 @@ def list_published(verb: str, subtasks: list[Task]) -> Iterator[tuple[Publishabl
             continue
         cloud = choose_cloud(loaded)
         if isinstance(cloud, RecipeError):
-            subtasks.append(Task(f"{verb}:{loaded.name}", [(guard, [refuse_recipe, cloud])], verbosity=2,
+            subtasks.append(Task(f"{verb}:{loaded.name}", [(guard, [refuse, cloud])], verbosity=2,
                                  doc="its cloud's recipe has errors"))  # fmt: skip
             continue
         yield loaded, cloud
@@ -201,7 +201,8 @@ def make_cloud_tasks(verb: str, doc: str) -> Iterator[Task]:
                      verbosity=2, io={"capture": False}) for loaded in good.values()]  # fmt: skip
     subtasks += make_broken_tasks(verb, broken)
     chosen = f"{verb}:{get_var(CLOUD) or DEFAULT_CLOUD}"
-    yield from make_group(verb, doc, subtasks, [task.name for task in subtasks if task.name == chosen])
+    default = [task.name for task in subtasks if task.name == chosen]
+    yield from make_group(verb, doc, subtasks, default, f"there is no recipe of a cloud {DEFAULT_CLOUD}")
 
 
 def make_listing_task(verb: str, doc: str) -> Task:
@@ -210,7 +211,7 @@ def make_listing_task(verb: str, doc: str) -> Task:
     chosen = get_var(CLOUD) or DEFAULT_CLOUD
     lack = RecipeError([Problem("recipes/clouds", 0, "", f"there is no cloud {chosen}")])
     action = (guard, [run_command, verb, good[chosen]] if chosen in good
-              else [refuse_recipe, broken.get(chosen, lack)])  # fmt: skip
+              else [refuse, broken.get(chosen, lack)])  # fmt: skip
     task = Task(verb, [action], verbosity=2, io={"capture": False})
     task.doc = Description(doc)
     return task

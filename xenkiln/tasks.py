@@ -23,11 +23,11 @@ from xenkiln.actions import (
     guard,
     guard_options,
     is_current,
-    refuse_recipe,
+    refuse,
     run_command,
     run_stage,
 )
-from xenkiln.errors import RecipeError
+from xenkiln.errors import HostError, RecipeError
 from xenkiln.model.loader import LoadedImage
 from xenkiln.model.wording import suggest
 from xenkiln.system.causes import explain_os_error
@@ -38,6 +38,7 @@ STAGES = pipeline.CHAIN
 LAB_HOST = "lab-dom0"
 """The recipe of the lab's own Xen host."""
 COMPONENTS = ("kernel", "ramdisk", "root")
+NO_DEFAULT = "no recipe says `default: true`"
 NOT_STARTED = 3
 """doit's own exit code for what is wrong before the first task."""
 
@@ -102,13 +103,16 @@ def end_run(text: str) -> NoReturn:
     raise SystemExit(NOT_STARTED)
 
 
-def make_group(verb: str, doc: str, subtasks: list[Task], default: list[str]) -> Iterator[Task]:
+def make_group(verb: str, doc: str, subtasks: list[Task], default: list[str], lack: str = NO_DEFAULT) -> Iterator[Task]:
     """A verb's tasks: VERB runs the default recipes, VERB:NAME one, VERB:all every one.
 
-    doit's own groups would run all recipes for the bare verb.
+    doit's own groups would run all recipes for the bare verb. lack: why there is nothing that it stands for.
     """
     names = [task.name for task in subtasks]
-    group = Task(verb, None, task_dep=default, has_subtask=True)
+    known = ", ".join(name.partition(":")[2] for name in names) or "(no recipes)"
+    nothing = HostError(lack, place=f"doit {verb}", next_step=f"doit {verb}:NAME, with one of {known}")
+    group = Task(verb, None if default else [(guard, [refuse, nothing])], task_dep=default, has_subtask=True,
+                 verbosity=2)  # fmt: skip
     group.doc = Description(f"{doc.strip()}\n\n{list_forms(verb, names, default)}")
     yield group
     for task in subtasks:
@@ -130,7 +134,7 @@ class Description(str):
 def list_forms(verb: str, names: Sequence[str], default: Sequence[str]) -> str:
     """The forms in which a verb can be called, with what they stand for."""
     recipes = [name.partition(":")[2] for name in names]
-    bare = ", ".join(name.partition(":")[2] for name in default) or "nothing: no recipe says `default: true`"
+    bare = ", ".join(name.partition(":")[2] for name in default) or f"nothing: {NO_DEFAULT}"
     rows = [(f"doit {verb}", bare), (f"doit {verb}:NAME", f"one of {', '.join(recipes) or '(no recipes)'}"),
             (f"doit {verb}:all", "every recipe")]  # fmt: skip
     return "\n".join(f"  {form:<24}{meaning}" for form, meaning in rows)
@@ -181,7 +185,7 @@ def list_defaults(subtasks: list[Task]) -> list[str]:
 def make_broken_tasks(verb: str, broken: dict[str, RecipeError]) -> list[Task]:
     """Tasks that say what is wrong with a recipe."""
     return [
-        Task(f"{verb}:{recipe}", [(guard, [refuse_recipe, error])], doc="this recipe has errors", verbosity=2)
+        Task(f"{verb}:{recipe}", [(guard, [refuse, error])], doc="this recipe has errors", verbosity=2)
         for recipe, error in broken.items()
     ]
 
@@ -255,7 +259,7 @@ def make_pair_tasks(verb: str, doc: str) -> Iterator[Task]:
     yield group
     for first, second in permutations([*good, *broken], 2):
         wrong = broken.get(first) or broken.get(second)
-        action = (guard, [refuse_recipe, wrong] if wrong else [run_command, verb, good[first], good[second]])
+        action = (guard, [refuse, wrong] if wrong else [run_command, verb, good[first], good[second]])
         yield Task(f"{verb}:{first}:{second}", [action], subtask_of=verb, verbosity=2, io={"capture": False},
                    doc="a recipe has errors" if wrong else f"{first} and {second}")  # fmt: skip
 
