@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -35,6 +36,72 @@ def test_an_instance_that_was_there_before_is_not_taken_for_a_lost_one(begin: Be
     other = site.target.compute.run(ids["root"], {"KernelId": ids["kernel"]})
     site.records.write("instance", {"image": ids["root"], "asked": "1", "others": other.id}, "asked")
     assert site.launch() != other.id
+
+
+def test_options_that_a_running_instance_has_not_are_refused(begin: Begin) -> None:
+    site = begin("4.4")
+    ids = site.publish()
+    known = site.launch(instance_type="m1.large")
+    assert site.launch() == site.launch(instance_type="m1.large") == known
+    with pytest.raises(BuildError, match=rf"{known} is running, started with instance_type m1.large; asked for is"
+                       r" kernel eki-\w+\n.*doit terminate:tiny cloud=mine"):  # fmt: skip
+        site.launch(kernel=ids["kernel"])
+    assert site.target.compute.find_instance(known)
+
+
+def test_an_instance_of_an_earlier_image_is_told_as_that(begin: Begin, capsys: pytest.CaptureFixture[str]) -> None:
+    site = begin("2.0")
+    first = site.publish()["root"]
+    known = site.launch()
+    site.change("root.img", b"another")
+    site.publish()
+    capsys.readouterr()
+    assert site.launch() == known
+    assert f"it runs {first}, an earlier image: doit terminate:tiny first" in capsys.readouterr().out
+    assert site.records.read("instance")["image"] == first
+
+
+def test_others_of_the_same_image_are_told(begin: Begin, capsys: pytest.CaptureFixture[str]) -> None:
+    site = begin("2.0")
+    ids = site.publish()
+    other = site.target.compute.run(ids["root"], {"KernelId": ids["kernel"]})
+    assert site.launch() != other.id
+    assert f"of the same image run, started by somebody else: {other.id}" in capsys.readouterr().out
+
+
+def test_a_console_lacks_what_is_expected(begin: Begin, capsys: pytest.CaptureFixture[str]) -> None:
+    site = begin("2.0")
+    site.publish()
+    known = site.launch()
+    expecting = replace(site, subject=replace(site.subject, expected=("no such text",), boot_seconds=1))
+    with pytest.raises(BuildError, match=rf"{known}: not seen in \d+ s: no such text"):
+        expecting.console()
+    assert "root=/dev/xvda1" in capsys.readouterr().out
+
+
+def test_the_console_of_an_instance_that_has_ended_is_still_there(
+    begin: Begin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = begin("2.0")
+    site.publish()
+    known = site.launch()
+    capsys.readouterr()
+    site.console()
+    said = capsys.readouterr().out
+    site.target.compute.terminate(known)
+    site.console()
+    assert capsys.readouterr().out == said
+
+
+def test_a_machine_whose_kernel_is_another_by_now_is_not_up_to_date(begin: Begin) -> None:
+    site = begin("4.4")
+    ids = site.publish()
+    site.target.compute.deregister(ids["kernel"])
+    with pytest.raises(BuildError, match=rf"{ids['root']} names the kernel {ids['kernel']}, which is eki-\w+ now"
+                       r"\n.*doit deregister:tiny cloud=mine, then publish it again"):  # fmt: skip
+        site.publish()
+    site.deregister()
+    assert site.publish()["kernel"] != ids["kernel"]
 
 
 def test_what_may_be_of_a_lost_launch_is_not_ended(begin: Begin) -> None:

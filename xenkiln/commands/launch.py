@@ -24,14 +24,14 @@ GUEST_MIB = 256
 
 def check(subject: Subject, cloud: LoadedCloud) -> None:
     """Refuse before anything is built or asked for."""
-    require_publishable(subject, cloud)
+    require_publishable(subject, cloud, ("access",))
     find_user_data(subject, cloud.name)
     if cloud.recipe.embedded and (problems := find_lab_problems(make_lab(build_folder(), MODULES), GUEST_MIB)):
         raise XenkilnError("\n".join(map(str, problems)))
 
 
 def run(subject: Subject, cloud: LoadedCloud, **options: str) -> None:
-    """Start one and wait until it runs; one that runs already stays the one."""
+    """Start one and wait until it runs; one that runs already stays the one, unless other options are given."""
     wishes = read_wishes(options)
     started = time.monotonic()
     title = f"launch:{subject.name}"
@@ -39,10 +39,15 @@ def run(subject: Subject, cloud: LoadedCloud, **options: str) -> None:
         target = open_target(cloud, tell)
         with hold_records(subject, target) as records:
             user_data = find_user_data(subject, target.name)
-            instance, is_new = launch(subject, target, records, wishes, user_data, tell)
+            found = launch(subject, target, records, wishes, user_data, tell)
+    instance = found.instance
     ways = [instance.public_name, *(f"{key} {value}" for key, value in instance.tags if key == "ssh")]
-    seconds = f"{time.monotonic() - started:.1f} s" if is_new else "is running already"
+    seconds = f"{time.monotonic() - started:.1f} s" if found.is_new else "is running already"
     print(f"{title}  {instance.id}  {seconds}, {', '.join(filter(None, [instance.kind, instance.zone, *ways]))}")
+    if found.is_earlier:
+        print(f"{title}  it runs {instance.image_id}, an earlier image: doit terminate:{subject.name} first")
+    if found.beside:
+        print(f"{title}  of the same image run, started by somebody else: {', '.join(found.beside)}")
 
 
 def read_wishes(options: dict[str, str]) -> Wishes:

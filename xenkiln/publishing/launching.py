@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from xenkiln.clouds.compute import ENDED, Instance, wait_for
@@ -24,7 +24,10 @@ CLOCK_SECONDS = 900
 
 @dataclass(frozen=True)
 class Wishes:
-    """What was asked for on the command line, in place of what the recipe says."""
+    """What was asked for on the command line, in place of what the recipe says.
+
+    address: also for an instance that runs already.
+    """
 
     instance_type: str = ""
     keypair: str = ""
@@ -35,36 +38,68 @@ class Wishes:
     addressing: str = ""
     address: str = ""
 
+    def describe(self) -> str:
+        """What only a new instance can get, in words."""
+        given = {name: text for name, text in asdict(self).items() if text and name != "address"}
+        return ", ".join(f"{name} {text if isinstance(text, str) else ' '.join(text)}" for name, text in given.items())
+
+
+@dataclass(frozen=True)
+class Launched:
+    """An instance that runs. beside: ids of others of the same image, which nothing here has a record of."""
+
+    instance: Instance
+    is_new: bool
+    is_earlier: bool = False
+    beside: tuple[str, ...] = ()
+
 
 def launch(
     subject: Subject, target: Target, records: Records, wishes: Wishes, user_data: bytes, tell: Tell
-) -> tuple[Instance, bool]:
-    """An instance of the image that runs, and whether it was started just now: one that runs already stays the one.
+) -> Launched:
+    """An instance of the image that runs; one that runs already stays the one, though it is an earlier image's.
 
-    Raises BuildError where nothing is registered, CloudError where it does not come to run.
+    Raises BuildError where nothing is registered, or one runs that was started with other wishes; CloudError where
+    it does not come to run.
     """
     image_id = require_registered(subject, target, records)
-    known = find_instance(target, records)
-    if known is None:
-        known = find_asked(target, records, image_id)
-    is_new = known is None
-    if known is None:
+    known = find_instance(target, records) or find_asked(target, records, image_id)
+    is_new, beside = known is None, []
+    if known:
+        refuse_other_wishes(subject, target, records, wishes, known)
+    else:
         settings = list_settings(subject, target, records, wishes, user_data)
+        others = target.compute.list_instances()
+        beside = [each.id for each in others if each.image_id == image_id and each.state not in ENDED]
         # A run that is killed before it has the answer is found again by this.
-        others = ",".join(each.id for each in target.compute.list_instances())
-        asked = {"image": image_id, "asked": f"{time.time():.0f}", "others": others}
-        records.write(INSTANCE, asked, "asked")
+        asked = {"image": image_id, "asked": f"{time.time():.0f}", "others": ",".join(each.id for each in others)}
+        records.write(INSTANCE, asked | {"wishes": wishes.describe()}, "asked")
         tell(f"run {image_id}")
         known = run_once(target, records, image_id, settings)
-        records.write(INSTANCE, {"image": image_id, "id": known.id}, "started")
+    is_earlier = bool(known.image_id) and known.image_id != image_id
+    had = records.read(INSTANCE)
+    values = {"image": known.image_id or image_id, "id": known.id, "wishes": had.get("wishes", "")}
+    if is_new:
+        records.write(INSTANCE, values, "started")
     known = wait_until_running(known, target, subject.launch.time_limit_seconds, tell)
     if address := wishes.address or subject.launch.address:
         # It may be that an earlier run came to no address.
-        if is_new or records.read(INSTANCE).get("address") != address:
+        if had.get("address") != address:
             target.compute.give_address(known.id, address)
         known = replace(known, public_name=address)
-    records.write(INSTANCE, {"image": image_id, "id": known.id, "address": known.public_name}, known.state)
-    return known, is_new
+    records.write(INSTANCE, values | {"address": known.public_name}, known.state)
+    return Launched(known, is_new, is_earlier, tuple(beside))
+
+
+def refuse_other_wishes(
+    subject: Subject, target: Target, records: Records, wishes: Wishes, running: Instance
+) -> None:
+    """Raise BuildError where an instance is there, and what is asked for is not what it was started with."""
+    asked, had = wishes.describe(), records.read(INSTANCE).get("wishes", "")
+    if asked and asked != had:
+        fact = f"{running.id} is {running.state}, started with {had or 'what the recipe says'}; asked for is {asked}"
+        again = f"doit terminate:{subject.name} cloud={target.name}, then launch it again"
+        raise BuildError(fact, place=f"{subject.name} at {target.name}", next_step=again)
 
 
 def run_once(target: Target, records: Records, image_id: str, settings: dict[str, Any]) -> Instance:
@@ -96,14 +131,14 @@ def require_registered(subject: Subject, target: Target, records: Records) -> st
 
 def find_instance(target: Target, records: Records) -> Instance | None:
     """The recorded instance, where the cloud still has it and it has not ended."""
-    known = records.read(INSTANCE).get("id")
-    return find_live(target, known) if known else None
-
-
-def find_live(target: Target, instance_id: str) -> Instance | None:
-    """The instance of this id, unless it has ended."""
-    found = target.compute.find_instance(instance_id)
+    found = find_recorded(target, records)
     return found if found and found.state not in ENDED else None
+
+
+def find_recorded(target: Target, records: Records) -> Instance | None:
+    """The recorded instance as long as the cloud knows of it, be it one that has ended by itself."""
+    known = records.read(INSTANCE).get("id")
+    return target.compute.find_instance(known) if known else None
 
 
 def find_asked(target: Target, records: Records, image_id: str) -> Instance | None:
@@ -186,7 +221,7 @@ def read_console(subject: Subject, instance: Instance, target: Target, tell: Tel
         is_quiet = bool(text) and passed - grown > QUIET_SECONDS
         if (subject.expected and not missing) or (is_quiet and not subject.expected):
             break
-        if is_quiet and find_live(target, instance.id) is None:
+        if is_quiet and ((known := target.compute.find_instance(instance.id)) is None or known.state in ENDED):
             break
         tell(f"{len(text)} bytes so far{f', waits for {missing[0]!r}' if missing else ''}")
     return text, missing

@@ -55,6 +55,17 @@ def require_whole(bundle: Bundle, known: str, records: Records) -> None:
                          next_step=again)  # fmt: skip
 
 
+def require_own_kernel(bundle: Bundle, known: str) -> None:
+    """Raise BuildError where a registered root filesystem names a kernel or ramdisk that is another one by now."""
+    image = bundle.target.compute.find_image(known) if bundle.component.role == "root" else None
+    named = {"kernel": image.kernel_id, "ramdisk": image.ramdisk_id} if image else {}
+    for role, there in named.items():
+        if there and there != bundle.ids.get(role, there):
+            again = f"doit deregister:{bundle.subject.name} cloud={bundle.target.name}, then publish it again"
+            raise BuildError(f"{known} names the {role} {there}, which is {bundle.ids[role]} now",
+                             place=bundle.target.name, next_step=again)  # fmt: skip
+
+
 def adopt_registered(subject: Subject, target: Target, records: Records) -> None:
     """Remember what the cloud has of the image as it is now, where records were lost; of one not built, nothing."""
     if target.dialect.is_amazon:
@@ -77,6 +88,7 @@ def register_component(bundle: Bundle, records: Records, tell: Tell) -> Register
         check_kind(known, component.role, target)
         note_registered(bundle, records, known)
         require_whole(bundle, known, records)
+        require_own_kernel(bundle, known)
         wait_until_available(known, target, tell)
         return Registered(known, is_new=False)
     if not is_uploaded(bundle, records):
