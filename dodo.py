@@ -135,14 +135,14 @@ def task_bundle() -> Iterator[Task]:
 def task_unbundle() -> Task:
     """put the image of a bundle together again: --manifest FILE --to IMAGE [--key FILE]
 
-    The key is a private one, yours where none is given. Every digest is checked, and the signature where the key
-    is the signer's. Holes are holes again.
+    The key is a private one, yours where none is given; with cloud=NAME yours at that cloud. Every digest is checked,
+    and the signature where the key is the signer's. Holes are holes again.
     """
     options = [{"name": name, "long": name, "default": "", "help": text}
                for name, text in (("manifest", "NAME.manifest.xml, its parts beside it"),
                                   ("to", "the image to write; it must not exist"),
                                   ("key", "a private key: yours or the cloud's"))]  # fmt: skip
-    return tasks.make_host_task("unbundle", tasks.doc_of(task_unbundle), *options)
+    return cloud_tasks.make_unbundle_task("unbundle", tasks.doc_of(task_unbundle), *options)
 
 
 def task_upload() -> Iterator[Task]:

@@ -172,6 +172,14 @@ def test_help_tells_the_options_and_they_reach_the_command(desk: Desk, monkeypat
     assert "hunter2" not in said
 
 
+def test_unbundle_takes_the_key_of_the_chosen_cloud(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "m.manifest.xml").write_text("<manifest/>")
+    words = ("unbundle", "--manifest", f"{tmp_path}/m.manifest.xml", "--to", f"{tmp_path}/image")
+    assert "m.manifest.xml: " in desk.fail(*words, "cloud=lab")
+    write(desk, "clouds/bad", "summary: it\ndialect: none\n")
+    assert "dialect" in desk.fail(*words, "cloud=bad")
+
+
 def list_earlier(found: dict[str, Task], name: str) -> list[str]:
     return [word for word in found[name].task_dep if not word.startswith(("_", "build:"))]
 

@@ -102,11 +102,11 @@ def guard_given(verb: str, *about: object, **options: object) -> TaskFailed | No
     return guard(lambda: load_command(verb).run(*about, **options))
 
 
-def guard_options(verb: str, **options: object) -> TaskFailed | None:
+def guard_options(verb: str, *about: object, **options: object) -> TaskFailed | None:
     """As guard, for a verb with options of its own; paths in them are seen from where the user is."""
 
     def run() -> None:
         with chdir(get_initial_workdir()):
-            load_command(verb).run(**options)
+            load_command(verb).run(*about, **options)
 
     return guard(run)

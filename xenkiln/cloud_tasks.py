@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from doit import get_var
 from doit.task import Task
 
-from xenkiln.actions import check_command, guard, guard_given, refuse, run_command
+from xenkiln.actions import check_command, guard, guard_given, guard_options, refuse, run_command
 from xenkiln.errors import Problem, RecipeError
 from xenkiln.model.cloud import CloudRecipe
 from xenkiln.model.fields import Section
@@ -207,11 +207,20 @@ def make_cloud_tasks(verb: str, doc: str) -> Iterator[Task]:
 
 def make_listing_task(verb: str, doc: str) -> Task:
     """A verb about what the user has at the cloud of the command line, or the lab's."""
+    return make_plain_task(verb, doc, get_var(CLOUD) or DEFAULT_CLOUD)
+
+
+def make_unbundle_task(verb: str, doc: str, *options: dict[str, Any]) -> Task:
+    """A verb about files, with the user's key of the cloud of the command line where there is one."""
+    return make_plain_task(verb, doc, get_var(CLOUD), *options)
+
+
+def make_plain_task(verb: str, doc: str, chosen: str | None, *options: dict[str, Any]) -> Task:
+    """A verb without names, about that cloud or about none."""
     good, broken = clouds()
-    chosen = get_var(CLOUD) or DEFAULT_CLOUD
     lack = RecipeError([Problem("recipes/clouds", 0, "", f"there is no cloud {chosen}")])
-    action = (guard, [run_command, verb, good[chosen]] if chosen in good
-              else [refuse, broken.get(chosen, lack)])  # fmt: skip
-    task = Task(verb, [action], verbosity=2, io={"capture": False})
+    action = ((guard, [refuse, broken.get(chosen, lack)]) if chosen and chosen not in good
+              else (guard_options, [verb, *([good[chosen]] if chosen else [])]))  # fmt: skip
+    task = Task(verb, [action], verbosity=2, io={"capture": False}, params=options)
     task.doc = Description(doc)
     return task
