@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from publishing.conftest import Begin
 from publishing.site import DIALECTS, Site
 from xenkiln.commands import bundle, cloud, instances, keypair, prune, register, unbundle, upload
 from xenkiln.errors import BuildError, CloudError, HostError
+from xenkiln.publishing.component import open_registered
+from xenkiln.publishing.sending import send_stream
 from xenkiln.publishing.subject import ROLES
 
 ALL = pytest.mark.parametrize("profile", DIALECTS)
@@ -61,6 +65,18 @@ def test_nothing_is_published_twice(profile: str, begin: Begin, capsys: pytest.C
     instance = site.launch()
     assert site.launch() == instance
     assert "is running already" in capsys.readouterr().out
+
+
+def test_a_stream_tells_how_much_is_left(begin: Begin) -> None:
+    site = begin("2.0")
+    site.change("root.img", random.Random(1).randbytes(45 << 20))
+    told: list[str] = []
+    sent = send_stream(open_registered(site.subject, "root", site.target), site.records, told.append)
+    found = [re.search(r" of (\d+) MB at the cloud, .*, \d+ s left", text) for text in told]
+    totals = [int(each[1]) for each in found if each]
+    assert totals
+    # What is read ahead makes the first ones too small.
+    assert all(0.3 * sent < total * 1e6 < 1.05 * sent for total in totals), told
 
 
 @ALL
@@ -182,6 +198,8 @@ def test_unbundle_opens_what_lies_in_the_bucket(begin: Begin, tmp_path: Path) ->
     (own,) = (site.server.folder / "credentials").glob("*-pk.pem")
     unbundle.run(manifest=str(manifest), to=str(tmp_path / "again"), key=str(own))
     assert (tmp_path / "again").read_bytes() == (site.images / "root.img").read_bytes()
+    unbundle.run(site.cloud, manifest=str(manifest), to=str(tmp_path / "there"), key="")
+    assert (tmp_path / "there").read_bytes() == (site.images / "root.img").read_bytes()
 
 
 @pytest.mark.parametrize("how", ["failing", "crashing"])

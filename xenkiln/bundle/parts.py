@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Protocol
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from xenkiln.bundle.archive import Layout
-from xenkiln.bundle.chunks import read_archive
+from xenkiln.bundle.chunks import is_zeros, read_archive
 from xenkiln.bundle.compression import compress
 from xenkiln.bundle.relay import run_ahead
 
@@ -73,15 +73,24 @@ def make_secret() -> Secret:
     return Secret(secrets.token_bytes(KEY_BYTES), secrets.token_bytes(KEY_BYTES))
 
 
-def make_parts(image: Path, layout: Layout, secret: Secret, sink: Sink, *, with_md5: bool = True) -> Content:
+def make_parts(
+    image: Path,
+    layout: Layout,
+    secret: Secret,
+    sink: Sink,
+    *,
+    with_md5: bool = True,
+    note: Callable[[int], None] = lambda _: None,
+) -> Content:
     """Bundle an image and give each part to `sink`; an error anywhere ends all, and no part is cut short.
 
-    with_md5: servers check an upload by it; it is in no manifest, and a tenth of all the work.
+    with_md5: servers check an upload by it; it is in no manifest, and a tenth of all the work. note: is given the bytes
+    of each piece of data as it is read, in a thread of its own; zeros do not count.
     """
     digest = hashlib.sha1(usedforsecurity=False)
     cutter = PartCutter(secret, sink, ("sha1", "md5") if with_md5 else ("sha1",))
     with (
-        run_ahead(_hash(read_archive(image, layout, PLAIN_AHEAD), digest), PLAIN_AHEAD) as chunks,
+        run_ahead(_hash(read_archive(image, layout, PLAIN_AHEAD), digest, note), PLAIN_AHEAD) as chunks,
         run_ahead(compress(chunks), PACKED_AHEAD) as packed,
     ):
         for data in packed:
@@ -90,10 +99,14 @@ def make_parts(image: Path, layout: Layout, secret: Secret, sink: Sink, *, with_
     return Content(layout.image_bytes, digest.hexdigest(), tuple(cutter.parts))
 
 
-def _hash(chunks: Iterable[memoryview], digest: hashlib._Hash) -> Generator[memoryview]:
+def _hash(
+    chunks: Iterable[memoryview], digest: hashlib._Hash, note: Callable[[int], None]
+) -> Generator[memoryview]:
     for chunk in chunks:
         yield chunk
         digest.update(chunk)
+        if not is_zeros(chunk):
+            note(len(chunk))
 
 
 class PartCutter:

@@ -20,7 +20,8 @@ T = TypeVar("T")
 class Uploader:
     """Sends objects to a bucket; `there` is what the cloud listed of it before.
 
-    objects: what is at the cloud so far, as it was confirmed. total_bytes: of all that will come, where that is known.
+    objects: what is at the cloud so far, as it was confirmed. total_bytes: of all that will come, 0 where nobody knows;
+    it may be an estimate that becomes better.
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class Uploader:
         self.objects: dict[str, Stored] = {}
         self.sent_bytes = self.kept_bytes = 0
         self._store, self._bucket, self._there, self._tell = store, bucket, there, tell
-        self._total_bytes = total_bytes
+        self.total_bytes = total_bytes
         self._started = time.monotonic()
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
@@ -101,8 +102,8 @@ class Uploader:
         done = self.sent_bytes + self.kept_bytes
         rate = self.sent_bytes / max(time.monotonic() - self._started, 0.001)
         words = f"{done / 1e6:.0f} MB at the cloud, {rate / 1e6:.1f} MB/s"
-        if self._total_bytes > done and rate:
-            words = f"{done / 1e6:.0f} of {self._total_bytes / 1e6:.0f} MB at the cloud, {rate / 1e6:.1f} MB/s"
-            words += f", {(self._total_bytes - done) / rate:.0f} s left"
+        if self.total_bytes > done and rate:
+            words = f"{done / 1e6:.0f} of {self.total_bytes / 1e6:.0f} MB at the cloud, {rate / 1e6:.1f} MB/s"
+            words += f", {(self.total_bytes - done) / rate:.0f} s left"
         return words
 

@@ -72,9 +72,9 @@ class Bundle:
         derived = self.target.credentials.derive_secret(self.component.digest, 2 * KEY_BYTES)
         return Secret(derived[:KEY_BYTES], derived[KEY_BYTES:])
 
-    def make_parts(self, secret: Secret, sink: Sink) -> Content:
-        """The file as encrypted parts."""
-        return make_parts(self.component.file, self.lay_out(), secret, sink)
+    def make_parts(self, secret: Secret, sink: Sink, note: Callable[[int], None] = lambda _: None) -> Content:
+        """The file as encrypted parts; `note` gets the bytes of data as they are read."""
+        return make_parts(self.component.file, self.lay_out(), secret, sink, note=note)
 
     def lay_out(self) -> Layout:
         """A sparse archive where the cloud's release can read one and there are holes, else a plain one."""

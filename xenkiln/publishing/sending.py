@@ -51,12 +51,21 @@ def send_stream(bundle: Bundle, records: Records, tell: Tell) -> int:
     """
     secret = take_secret(bundle, records)
     uploader = make_uploader(bundle, tell, 0)
+    data_bytes, read_bytes, made_bytes = allocated_bytes(bundle.component.file), 0, 0
+
+    def note(size: int) -> None:
+        nonlocal read_bytes
+        read_bytes += size
 
     def send(part: Part, data: memoryview) -> None:
+        nonlocal made_bytes
+        made_bytes += part.size
+        # What is still to be read is taken to shrink as what was read did.
+        uploader.total_bytes = made_bytes * max(data_bytes, read_bytes) // max(read_bytes, 1)
         uploader.add(name_part(bundle.component.name, part.number), data, part.md5)
 
     with uploader.open(bundle.target.recipe.parallel):
-        content = uploader.feed(lambda: bundle.make_parts(secret, send))
+        content = uploader.feed(lambda: bundle.make_parts(secret, send, note))
     finish(bundle, records, uploader, bundle.make_manifest(content, secret))
     return uploader.sent_bytes
 
