@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from clouds.amazon.reading import verify_snapshot
 from clouds.amazon.strict_ebs import StrictAmazon
 from clouds.amazon.uploading import (
     BLOCK,
@@ -20,7 +21,6 @@ from clouds.amazon.uploading import (
     write_image,
 )
 from xenkiln.clouds.ebs import upload_snapshot
-from xenkiln.clouds.ebs_reading import verify_snapshot
 from xenkiln.errors import BuildError, CloudError
 
 SCATTERED = [(BLOCK - 5, 10), (4 * BLOCK, 3 * BLOCK), (9 * BLOCK + 4096, 4096)]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from moto.server import ThreadedMotoServer
 
+from clouds.amazon.reading import verify_snapshot
 from clouds.amazon.test_ebs_kill import run_until_held, wait_for_written
 from clouds.amazon.uploading import (
     BLOCK,
@@ -22,7 +23,6 @@ from clouds.amazon.uploading import (
     write_image,
 )
 from xenkiln.clouds.amis import Ami, deregister_ami, find_ami, register_ami
-from xenkiln.clouds.ebs_reading import verify_snapshot
 from xenkiln.errors import CloudError
 
 
