@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from dataclasses import replace
 
 import pytest
 
-from publishing.conftest import Begin
+from publishing import meddling
+from publishing.conftest import Begin, Meet
+from publishing.meddling import ALWAYS, Meddler, is_part
 from publishing.site import Site
+from publishing.trying import attempt
 from xenkiln.commands import bundle, prune, upload
 from xenkiln.errors import BuildError, CloudError
 from xenkiln.publishing.subject import ROLES
@@ -156,6 +160,37 @@ def test_what_was_uploaded_and_never_registered_is_taken_back(begin: Begin) -> N
     for role in ROLES:
         bundle.run(site.subject, site.cloud, role)
         upload.run(site.subject, site.cloud, role)
+    assert site.target.store.list_objects("images", "")
+    site.deregister()
+    assert site.target.store.list_objects("images", "") == {}
+
+
+def break_off(site: Site, meddler: Meddler) -> None:
+    """A publish that comes no further than its first part."""
+    meddler.meddle(is_part, meddling.refuse("AccessDenied", 403), times=ALWAYS, after=1)
+    assert attempt(site)
+    meddler.rules.clear()
+
+
+def test_parts_of_an_image_that_has_changed_since_are_removed(meet: Meet) -> None:
+    site, meddler = meet("2.0")
+    site.publish()
+    site.change("vmlinuz", random.randbytes(300_000))
+    break_off(site, meddler)
+    before = {*site.target.store.list_objects("images", "vmlinuz-tiny")}
+    site.change("vmlinuz", random.randbytes(300_000))
+    ids = site.publish()
+    there = site.target.store.list_objects("images", "vmlinuz-tiny")
+    locations = [image.location for image in site.target.compute.list_images() if "vmlinuz-" in image.location]
+    assert len(locations) == 2
+    assert {f"images/{name.partition('.part.')[0]}.manifest.xml" for name in there if ".part." in name} == {*locations}
+    assert before - there.keys()
+    assert site.publish() == ids
+
+
+def test_parts_that_were_begun_are_taken_back(meet: Meet) -> None:
+    site, meddler = meet("2.0")
+    break_off(site, meddler)
     assert site.target.store.list_objects("images", "")
     site.deregister()
     assert site.target.store.list_objects("images", "") == {}

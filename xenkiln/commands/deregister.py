@@ -10,7 +10,8 @@ from xenkiln.publishing.launching import find_instance
 from xenkiln.publishing.opening import open_target
 from xenkiln.publishing.records import REGISTERED, UPLOADED, Records
 from xenkiln.publishing.registering import adopt_registered, remove_objects, take_back
-from xenkiln.publishing.subject import Subject
+from xenkiln.publishing.sending import list_begun
+from xenkiln.publishing.subject import ROLES, Subject
 from xenkiln.publishing.target import Target
 from xenkiln.system.progress import Tell, show_progress
 
@@ -36,9 +37,10 @@ def take_back_all(records: Records, target: Target, tell: Tell) -> list[str]:
     if target.dialect.is_amazon:
         drop_begun(records, target, tell)
     gone = back(records.read(REGISTERED), target, tell)
-    for name, location in records.read(UPLOADED).items():
-        if name.endswith(".location"):
-            # Of what was uploaded, and never registered.
+    uploaded = records.read(UPLOADED)
+    for role in ROLES:
+        # Of what was uploaded, and never registered.
+        for location in filter(None, [uploaded.get(f"{role}.location"), *list_begun(uploaded, role)]):
             remove_objects(location, target)
     records.remove(REGISTERED)
     records.remove(UPLOADED)

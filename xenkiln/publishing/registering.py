@@ -11,7 +11,7 @@ from xenkiln.clouds.compute import Image, wait_for
 from xenkiln.errors import BuildError, CloudError
 from xenkiln.publishing.bundling import Bundle, Tell
 from xenkiln.publishing.records import REGISTERED, UPLOADED, Records, unpack_objects
-from xenkiln.publishing.sending import bucket_of, drop_secret, is_uploaded, locate
+from xenkiln.publishing.sending import bucket_of, drop_secret, is_uploaded, list_begun, locate
 from xenkiln.publishing.subject import Component, Role, Subject
 from xenkiln.publishing.target import Target
 
@@ -89,6 +89,7 @@ def register_component(bundle: Bundle, records: Records, tell: Tell) -> Register
         note_registered(bundle, records, known)
         require_whole(bundle, known, records)
         require_own_kernel(bundle, known)
+        drop_begun(bundle, records)
         wait_until_available(known, target, tell)
         return Registered(known, is_new=False)
     if not is_uploaded(bundle, records):
@@ -98,6 +99,7 @@ def register_component(bundle: Bundle, records: Records, tell: Tell) -> Register
     known = target.compute.register(locate(bundle), list_settings(bundle))
     check_kind(known, component.role, target)
     note_registered(bundle, records, known)
+    drop_begun(bundle, records)
     wait_until_available(known, target, tell)
     return Registered(known, is_new=True)
 
@@ -172,6 +174,17 @@ def take_back(values: Mapping[str, str], target: Target, tell: Tell) -> list[str
             gone.append(known)
         remove_objects(location, target)
     return gone
+
+
+def drop_begun(bundle: Bundle, records: Records) -> None:
+    """Remove what was sent of earlier images and never registered, now that this one is."""
+    values, role = records.read(UPLOADED), bundle.component.role
+    begun = list_begun(values, role)
+    for location in begun:
+        if location != locate(bundle) and bundle.target.compute.find_location(location) is None:
+            remove_objects(location, bundle.target)
+    if begun:
+        records.write(UPLOADED, {name: text for name, text in values.items() if name != f"{role}.begun"}, "uploaded")
 
 
 def remove_objects(location: str, target: Target) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def send_folder(bundle: Bundle, records: Records, tell: Tell) -> int:
                          next_step=f"doit bundle:{bundle.subject.name}")  # fmt: skip
     objects = read_record(bundle)["objects"]
     parts = {name: objects[name] for name in sorted(objects) if name != bundle.manifest_name}
-    uploader = make_uploader(bundle, tell, sum(size for size, _ in parts.values()))
+    uploader = make_uploader(bundle, records, tell, sum(size for size, _ in parts.values()))
     with uploader.open(bundle.target.recipe.parallel):
         for name, (_, md5) in parts.items():
             uploader.add(name, (bundle.folder / name).read_bytes(), md5)
@@ -50,7 +51,7 @@ def send_stream(bundle: Bundle, records: Records, tell: Tell) -> int:
     makes the same parts again, and sends those that the cloud does not have.
     """
     secret = take_secret(bundle, records)
-    uploader = make_uploader(bundle, tell, 0)
+    uploader = make_uploader(bundle, records, tell, 0)
     data_bytes, read_bytes, made_bytes = allocated_bytes(bundle.component.file), 0, 0
 
     def note(size: int) -> None:
@@ -70,13 +71,26 @@ def send_stream(bundle: Bundle, records: Records, tell: Tell) -> int:
     return uploader.sent_bytes
 
 
-def make_uploader(bundle: Bundle, tell: Tell, total_bytes: int) -> Uploader:
+def make_uploader(bundle: Bundle, records: Records, tell: Tell, total_bytes: int) -> Uploader:
     """Into the component's bucket, which is there and can be written; knows what it has of this bundle."""
     bucket = bucket_of(bundle)
     bundle.target.store.open_bucket(bucket)
     there = bundle.target.store.list_objects(bucket, bundle.component.name)
+    note_begun(bundle, records)
     tell(f"{bundle.component.file.name}: {allocated_bytes(bundle.component.file) / 1e6:.0f} MB")
     return Uploader(bundle.target.store, bucket, there, tell, total_bytes)
+
+
+def note_begun(bundle: Bundle, records: Records) -> None:
+    """Remember where objects go: if this is never registered, because the image changes, they are to be removed."""
+    values = records.read(UPLOADED)
+    begun = dict.fromkeys([*list_begun(values, bundle.component.role), locate(bundle)])
+    records.write(UPLOADED, values | {f"{bundle.component.role}.begun": "\n".join(begun)}, "begun")
+
+
+def list_begun(values: Mapping[str, str], role: str) -> list[str]:
+    """Locations that something was sent to and that were not registered since; `values` of the record of uploads."""
+    return values.get(f"{role}.begun", "").splitlines()
 
 
 def finish(bundle: Bundle, records: Records, uploader: Uploader, manifest: bytes) -> None:
