@@ -174,7 +174,7 @@ def task_launch() -> Iterator[Task]:
     """start an instance of what was published, and wait until it runs
 
     How is the recipe's `launch` section; options take the place of its fields for this once. An instance that runs
-    already stays the one.
+    already stays the one; refused where that is an earlier image's, or was started with other options.
     """
     options = [{"name": name, "long": long, "default": "", "help": text}
                for name, long, text in (("instance_type", "type", "m1.small and the like"),
@@ -191,7 +191,7 @@ def task_launch() -> Iterator[Task]:
 def task_console() -> Iterator[Task]:
     """print the console of the launched instance
 
-    Waits for what the image's recipe expects there in its `boot` section, within its time limit.
+    Waits for what the image's recipe expects there in its `boot` section, and fails where it does not come in time.
     """
     return cloud_tasks.make_publish_tasks("console", tasks.doc_of(task_console))
 

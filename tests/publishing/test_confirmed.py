@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import re
 import shutil
-from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,8 @@ from publishing.meddling import ALWAYS, Meddler, is_part
 from publishing.site import Site
 from publishing.trying import attempt
 from xenkiln.commands import bundle, prune, upload
-from xenkiln.errors import BuildError, CloudError
+from xenkiln.errors import BuildError, HostError
+from xenkiln.publishing.registering import remove_objects
 from xenkiln.publishing.subject import ROLES
 
 
@@ -24,77 +26,103 @@ def drop_objects(site: Site, prefix: str) -> None:
         site.target.store.delete("images", key)
 
 
-def test_a_launch_that_was_refused_takes_nobody_elses_instance(begin: Begin) -> None:
+def test_what_is_registered_of_a_location_is_taken_back_whatever_the_records_say(begin: Begin) -> None:
     site = begin("2.0")
-    ids = site.publish()
-    with pytest.raises(CloudError, match=r"nosuch\.type"):
-        site.launch(instance_type="nosuch.type")
-    other = site.target.compute.run(ids["root"], {"KernelId": ids["kernel"]})
-    site.terminate()
-    assert site.launch() != other.id
-
-
-def test_an_instance_that_was_there_before_is_not_taken_for_a_lost_one(begin: Begin) -> None:
-    site = begin("2.0")
-    ids = site.publish()
-    other = site.target.compute.run(ids["root"], {"KernelId": ids["kernel"]})
-    site.records.write("instance", {"image": ids["root"], "asked": "1", "others": other.id}, "asked")
-    assert site.launch() != other.id
-
-
-def test_options_that_a_running_instance_has_not_are_refused(begin: Begin) -> None:
-    site = begin("4.4")
-    ids = site.publish()
-    known = site.launch(instance_type="m1.large")
-    assert site.launch() == site.launch(instance_type="m1.large") == known
-    with pytest.raises(BuildError, match=rf"{known} is running, started with instance_type m1.large; asked for is"
-                       r" kernel eki-\w+\n.*doit terminate:tiny cloud=mine"):  # fmt: skip
-        site.launch(kernel=ids["kernel"])
-    assert site.target.compute.find_instance(known)
-
-
-def test_an_instance_of_an_earlier_image_is_told_as_that(begin: Begin, capsys: pytest.CaptureFixture[str]) -> None:
-    site = begin("2.0")
-    first = site.publish()["root"]
-    known = site.launch()
+    first = site.publish()
+    # The ids are another run's, and the image is another one by now.
+    values = site.records.read("registered")
+    site.records.write("registered", values | {"root.id": "emi-00000000"}, "registered")
+    site.deregister()
+    assert site.target.compute.list_images() == []
+    assert site.publish().keys() == first.keys()
+    (site.records.folder / "registered.json").unlink()
     site.change("root.img", b"another")
+    site.deregister()
+    assert site.target.compute.list_images() == []
+    assert site.target.store.list_objects("images", "") == {}
+
+
+def test_a_bundle_stays_as_long_as_an_image_is_registered_of_it(begin: Begin) -> None:
+    site = begin("2.0")
     site.publish()
-    capsys.readouterr()
+    location = site.records.read("registered")["root.location"]
+    before = site.target.store.list_objects("images", "root-tiny")
+    remove_objects(location, site.target)
+    assert site.target.store.list_objects("images", "root-tiny") == before
+
+
+def test_another_users_records_are_not_taken_for_ones_own(begin: Begin) -> None:
+    site = begin("2.0")
+    site.publish()
+    known = site.launch()
+    eucarc = site.server.folder / "credentials" / "eucarc"
+    mine = eucarc.read_text()
+    eucarc.write_text(re.sub("EC2_ACCESS_KEY=.*", "EC2_ACCESS_KEY='another'", mine))
+    for verb in (site.publish, site.launch, site.console, site.terminate, site.deregister):
+        with pytest.raises(HostError, match=r"its records are of another access key at http.*\n.*owner\.json"):
+            verb()
+    eucarc.write_text(re.sub("127.0.0.1", "localhost", mine))
+    with pytest.raises(HostError, match=r"its records are of http://127.*, and the cloud is http://localhost\S+ now"):
+        site.deregister()
+    eucarc.write_text(mine)
     assert site.launch() == known
-    assert f"it runs {first}, an earlier image: doit terminate:tiny first" in capsys.readouterr().out
-    assert site.records.read("instance")["image"] == first
 
 
-def test_others_of_the_same_image_are_told(begin: Begin, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_part_that_is_another_one_is_found(is_known: bool, begin: Begin) -> None:
+    site = begin("2.0")
+    site.publish()
+    (part,) = [key for key in site.target.store.list_objects("images", "root-tiny") if key.endswith(".part.00")]
+    if is_known:
+        site.target.store.put("images", part, b"damaged")
+    else:
+        shutil.rmtree(site.records.folder)
+        site.target.store.delete("images", part)
+    with pytest.raises(BuildError, match=rf"{part} of its bundle is {'another one' if is_known else 'gone'}"):
+        site.publish()
+
+
+@pytest.mark.parametrize("profile", ["1.4", "2.0"])
+def test_a_root_filesystem_that_was_only_uploaded_still_names_its_kernel(profile: str, begin: Begin) -> None:
+    site = begin(profile)
+    for role in ROLES:
+        bundle.run(site.subject, site.cloud, role)
+        upload.run(site.subject, site.cloud, role)
+    ids = site.publish()
+    image = site.target.compute.find_image(ids["root"])
+    assert image
+    assert (image.kernel_id, image.ramdisk_id) == (ids["kernel"], ids["ramdisk"])
+
+
+def test_a_kernel_that_is_gone_is_not_named_again(begin: Begin) -> None:
     site = begin("2.0")
     ids = site.publish()
-    other = site.target.compute.run(ids["root"], {"KernelId": ids["kernel"]})
-    assert site.launch() != other.id
-    assert f"of the same image run, started by somebody else: {other.id}" in capsys.readouterr().out
+    for role in ("root", "kernel"):
+        site.target.compute.deregister(ids[role])
+    again = site.publish()
+    image = site.target.compute.find_image(again["root"])
+    assert image
+    assert image.kernel_id == again["kernel"] != ids["kernel"]
 
 
-def test_a_console_lacks_what_is_expected(begin: Begin, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_killed_stream_kept_goes_with_the_image(meet: Meet) -> None:
+    site, meddler = meet("2.0")
+    break_off(site, meddler)
+    assert [*site.records.folder.glob("*.secret")]
+    site.deregister()
+    assert [*site.records.folder.glob("*.secret")] == []
+
+
+@pytest.mark.parametrize("objects", [{}, {"x": [5, "zz"]}, {"x": 1}, [], "x"])
+def test_an_edited_record_of_a_bundle_is_no_bundle(objects: object, begin: Begin) -> None:
     site = begin("2.0")
-    site.publish()
-    known = site.launch()
-    expecting = replace(site, subject=replace(site.subject, expected=("no such text",), boot_seconds=1))
-    with pytest.raises(BuildError, match=rf"{known}: not seen in \d+ s: no such text"):
-        expecting.console()
-    assert "root=/dev/xvda1" in capsys.readouterr().out
-
-
-def test_the_console_of_an_instance_that_has_ended_is_still_there(
-    begin: Begin, capsys: pytest.CaptureFixture[str]
-) -> None:
-    site = begin("2.0")
-    site.publish()
-    known = site.launch()
-    capsys.readouterr()
-    site.console()
-    said = capsys.readouterr().out
-    site.target.compute.terminate(known)
-    site.console()
-    assert capsys.readouterr().out == said
+    bundle.run(site.subject, site.cloud, "root")
+    path = site.images.parents[1] / "bundles" / "tiny" / "root" / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"objects": objects}))
+    with pytest.raises(BuildError, match=r"the bundle is not there, or is an older image's\n.*doit bundle:tiny"):
+        upload.run(site.subject, site.cloud, "root")
+    bundle.run(site.subject, site.cloud, "root")
+    upload.run(site.subject, site.cloud, "root")
 
 
 def test_a_machine_whose_kernel_is_another_by_now_is_not_up_to_date(begin: Begin) -> None:
@@ -106,16 +134,6 @@ def test_a_machine_whose_kernel_is_another_by_now_is_not_up_to_date(begin: Begin
         site.publish()
     site.deregister()
     assert site.publish()["kernel"] != ids["kernel"]
-
-
-def test_what_may_be_of_a_lost_launch_is_not_ended(begin: Begin) -> None:
-    site = begin("2.0")
-    ids = site.publish()
-    other = site.target.compute.run(ids["root"], {"KernelId": ids["kernel"]})
-    site.records.write("instance", {"image": ids["root"], "asked": "1"}, "asked")
-    with pytest.raises(CloudError, match=rf"{other.id} may be its[\s\S]*doit launch:tiny cloud=mine takes it over"):
-        site.terminate()
-    assert site.launch() == other.id
 
 
 def test_an_image_whose_bundle_is_gone_is_not_called_up_to_date(begin: Begin) -> None:

@@ -102,9 +102,13 @@ class Compute:
 
     def find_location(self, location: str) -> Image | None:
         """The usable image that was registered of this manifest."""
+        return next(iter(self.list_at(location)), None)
+
+    def list_at(self, location: str) -> list[Image]:
+        """Every usable image that was registered of this manifest."""
         # Some releases put a slash before it.
-        return next((image for image in self.list_images()
-                     if image.location.lstrip("/") == location and image.state in USABLE), None)  # fmt: skip
+        return [image for image in self.list_images()
+                if image.location.lstrip("/") == location and image.state in USABLE]  # fmt: skip
 
     def register(self, location: str, settings: Mapping[str, str]) -> str:
         """Register a manifest; its new id. `settings` as RegisterImage names them, where the dialect knows them.

@@ -6,9 +6,9 @@ import time
 
 from xenkiln.errors import BuildError
 from xenkiln.model.loader import LoadedCloud
-from xenkiln.publishing.component import records_of
 from xenkiln.publishing.launching import find_recorded, read_console
 from xenkiln.publishing.opening import open_target
+from xenkiln.publishing.ownership import records_of
 from xenkiln.publishing.subject import Subject
 from xenkiln.system.commands import make_printable
 from xenkiln.system.progress import show_progress

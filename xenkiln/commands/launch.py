@@ -10,9 +10,9 @@ from xenkiln.families.dom0 import MODULES
 from xenkiln.lab.readiness import find_lab_problems, make_lab
 from xenkiln.model.loader import LoadedCloud
 from xenkiln.model.publish import Launch
-from xenkiln.publishing.component import hold_records
 from xenkiln.publishing.launching import Wishes, launch
 from xenkiln.publishing.opening import open_target, require_publishable
+from xenkiln.publishing.ownership import hold_records
 from xenkiln.publishing.subject import Subject
 from xenkiln.publishing.user_data import find_user_data
 from xenkiln.system.layout import build_folder
@@ -44,8 +44,6 @@ def run(subject: Subject, cloud: LoadedCloud, **options: str) -> None:
     ways = [instance.public_name, *(f"{key} {value}" for key, value in instance.tags if key == "ssh")]
     seconds = f"{time.monotonic() - started:.1f} s" if found.is_new else "is running already"
     print(f"{title}  {instance.id}  {seconds}, {', '.join(filter(None, [instance.kind, instance.zone, *ways]))}")
-    if found.is_earlier:
-        print(f"{title}  it runs {instance.image_id}, an earlier image: doit terminate:{subject.name} first")
     if found.beside:
         print(f"{title}  of the same image run, started by somebody else: {', '.join(found.beside)}")
 

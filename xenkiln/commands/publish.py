@@ -8,12 +8,13 @@ from xenkiln.clouds.dialects import DIALECTS
 from xenkiln.commands import upload
 from xenkiln.model.loader import LoadedCloud
 from xenkiln.publishing.amazon import publish_ami, require_ami
-from xenkiln.publishing.component import hold_records, open_registered
+from xenkiln.publishing.component import open_registered
 from xenkiln.publishing.limits import require_bucket_room, require_fit
 from xenkiln.publishing.opening import open_target, require_publishable
+from xenkiln.publishing.ownership import hold_records
 from xenkiln.publishing.records import Records
 from xenkiln.publishing.registering import find_registered, register_component
-from xenkiln.publishing.sending import is_uploaded, locate, send_stream
+from xenkiln.publishing.sending import is_sent, locate, send_stream
 from xenkiln.publishing.subject import ROLES, Role, Subject
 from xenkiln.publishing.target import Target
 from xenkiln.system.progress import Tell, show_progress
@@ -54,7 +55,7 @@ def publish_component(subject: Subject, role: Role, target: Target, records: Rec
     started = time.monotonic()
     bundle = open_registered(subject, role, target)
     sent = 0
-    if not find_registered(subject, bundle.component, target, records) and not is_uploaded(bundle, records):
+    if not find_registered(subject, bundle.component, target, records) and not is_sent(bundle, records):
         require_bucket_room(bundle)
         sent = send_stream(bundle, records, lambda text: tell(f"{role}: {text}"))
     found = register_component(bundle, records, tell)

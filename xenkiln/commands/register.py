@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from xenkiln.commands import upload
 from xenkiln.model.loader import LoadedCloud
-from xenkiln.publishing.component import hold_records, open_registered
+from xenkiln.publishing.component import open_registered
 from xenkiln.publishing.opening import open_target
+from xenkiln.publishing.ownership import hold_records
 from xenkiln.publishing.registering import register_component
 from xenkiln.publishing.subject import Role, Subject
 from xenkiln.system.progress import show_progress

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from xenkiln.model.loader import LoadedCloud
-from xenkiln.publishing.component import hold_records
 from xenkiln.publishing.launching import terminate
 from xenkiln.publishing.opening import open_target
+from xenkiln.publishing.ownership import hold_records
 from xenkiln.publishing.subject import Subject
 from xenkiln.system.progress import show_progress
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 
 from xenkiln.model.loader import LoadedCloud
-from xenkiln.publishing.component import hold_records, open_bundle
+from xenkiln.publishing.component import open_bundle
 from xenkiln.publishing.limits import require_bucket_room, require_fit
 from xenkiln.publishing.opening import open_target, require_publishable
+from xenkiln.publishing.ownership import hold_records
 from xenkiln.publishing.registering import find_registered
-from xenkiln.publishing.sending import is_uploaded, locate, send_folder
+from xenkiln.publishing.sending import is_sent, locate, send_folder
 from xenkiln.publishing.subject import Role, Subject
 from xenkiln.system.progress import show_progress
 
@@ -35,7 +36,7 @@ def run(subject: Subject, cloud: LoadedCloud, role: Role) -> None:
                 # What somebody may run stays as it is.
                 print(f"{title}  up to date: {known} is registered of {locate(bundle)}")
                 return
-            if is_uploaded(bundle, records):
+            if is_sent(bundle, records):
                 print(f"{title}  up to date: {locate(bundle)}")
                 return
             require_fit(subject, target)

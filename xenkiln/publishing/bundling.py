@@ -35,6 +35,7 @@ from xenkiln.system.locks import hold_lock
 from xenkiln.system.preflight import find_space_problem
 
 RECORD = "bundle.json"
+MD5 = re.compile("[0-9a-f]{32}")
 KINDS: dict[Role, Kind] = {"kernel": "kernel", "ramdisk": "ramdisk", "root": "machine"}
 Tell = Callable[[str], None]
 
@@ -163,9 +164,11 @@ def is_current(bundle: Bundle) -> bool:
 def read_record(bundle: Bundle) -> dict[str, Any]:
     """The folder's own record: key, files with their SHA-256, objects with size and MD5; {} where there is none."""
     try:
-        record = json.loads((bundle.folder / RECORD).read_text(encoding="ascii"))
-        return record if {"key", "files", "objects"} <= record.keys() else {}
-    except (OSError, ValueError, AttributeError):
+        record: dict[str, Any] = json.loads((bundle.folder / RECORD).read_text(encoding="ascii"))
+        sizes = {name: (bundle.folder / name).stat().st_size for name in record["files"]}
+        objects = {name: size for name, (size, md5) in record["objects"].items() if MD5.fullmatch(md5)}
+        return record if objects == sizes and bundle.manifest_name in objects and "key" in record else {}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return {}
 
 

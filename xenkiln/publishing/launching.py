@@ -50,56 +50,70 @@ class Launched:
 
     instance: Instance
     is_new: bool
-    is_earlier: bool = False
     beside: tuple[str, ...] = ()
 
 
 def launch(
     subject: Subject, target: Target, records: Records, wishes: Wishes, user_data: bytes, tell: Tell
 ) -> Launched:
-    """An instance of the image that runs; one that runs already stays the one, though it is an earlier image's.
+    """An instance of the image that runs; one that runs already stays the one.
 
-    Raises BuildError where nothing is registered, or one runs that was started with other wishes; CloudError where
-    it does not come to run.
+    Raises BuildError where nothing is registered, or what runs is an earlier image's or was started with other
+    wishes; CloudError where it does not come to run.
     """
-    image_id = require_registered(subject, target, records)
-    known = find_instance(target, records) or find_asked(target, records, image_id)
-    is_new, beside = known is None, []
+    beside: tuple[str, ...] = ()
+    known = find_instance(target, records)
+    if known is None and (known := find_asked(target, records)):
+        # Whatever comes of it, it can be ended from now on.
+        records.write(INSTANCE, records.read(INSTANCE) | {"id": known.id}, "found")
+    is_new = known is None
     if known:
         refuse_other_wishes(subject, target, records, wishes, known)
     else:
-        settings = list_settings(subject, target, records, wishes, user_data)
-        others = target.compute.list_instances()
-        beside = [each.id for each in others if each.image_id == image_id and each.state not in ENDED]
-        # A run that is killed before it has the answer is found again by this.
-        asked = {"image": image_id, "asked": f"{time.time():.0f}", "others": ",".join(each.id for each in others)}
-        records.write(INSTANCE, asked | {"wishes": wishes.describe()}, "asked")
-        tell(f"run {image_id}")
-        known = run_once(target, records, image_id, settings)
-    is_earlier = bool(known.image_id) and known.image_id != image_id
-    had = records.read(INSTANCE)
-    values = {"image": known.image_id or image_id, "id": known.id, "wishes": had.get("wishes", "")}
-    if is_new:
-        records.write(INSTANCE, values, "started")
+        known, beside = start_new(subject, target, records, wishes, user_data, tell)
+    values = records.read(INSTANCE)
     known = wait_until_running(known, target, subject.launch.time_limit_seconds, tell)
     if address := wishes.address or subject.launch.address:
         # It may be that an earlier run came to no address.
-        if had.get("address") != address:
+        if values.get("address") != address:
             target.compute.give_address(known.id, address)
         known = replace(known, public_name=address)
     records.write(INSTANCE, values | {"address": known.public_name}, known.state)
-    return Launched(known, is_new, is_earlier, tuple(beside))
+    return Launched(known, is_new, beside)
+
+
+def start_new(
+    subject: Subject, target: Target, records: Records, wishes: Wishes, user_data: bytes, tell: Tell
+) -> tuple[Instance, tuple[str, ...]]:
+    """A new instance, and the ids of others of the same image that run already."""
+    image_id = require_registered(subject, target, records)
+    settings = list_settings(subject, target, records, wishes, user_data)
+    others = target.compute.list_instances()
+    beside = [each.id for each in others if each.image_id == image_id and each.state not in ENDED]
+    # A run that is killed before it has the answer is found again by this.
+    values = {"image": image_id, "wishes": wishes.describe(), "asked": f"{time.time():.0f}"}
+    records.write(INSTANCE, values | {"others": ",".join(each.id for each in others)}, "asked")
+    tell(f"run {image_id}")
+    known = run_once(target, records, image_id, settings)
+    records.write(INSTANCE, values | {"id": known.id}, "started")
+    return known, tuple(beside)
 
 
 def refuse_other_wishes(
     subject: Subject, target: Target, records: Records, wishes: Wishes, running: Instance
 ) -> None:
-    """Raise BuildError where an instance is there, and what is asked for is not what it was started with."""
+    """Raise BuildError where an instance is there that is not what is asked for."""
     asked, had = wishes.describe(), records.read(INSTANCE).get("wishes", "")
-    if asked and asked != had:
-        fact = f"{running.id} is {running.state}, started with {had or 'what the recipe says'}; asked for is {asked}"
+    now = records.read(REGISTERED).get("root.id") or require_registered(subject, target, records)
+    fact = ""
+    if running.image_id and running.image_id != now:
+        fact = f"it runs {running.image_id}, an earlier image; published is {now}"
+    elif asked and asked != had:
+        fact = f"it was started with {had or 'what the recipe says'}; asked for is {asked}"
+    if fact:
         again = f"doit terminate:{subject.name} cloud={target.name}, then launch it again"
-        raise BuildError(fact, place=f"{subject.name} at {target.name}", next_step=again)
+        raise BuildError(f"{running.id} is {running.state}: {fact}", place=f"{subject.name} at {target.name}",
+                         next_step=again)  # fmt: skip
 
 
 def run_once(target: Target, records: Records, image_id: str, settings: dict[str, Any]) -> Instance:
@@ -109,7 +123,7 @@ def run_once(target: Target, records: Records, image_id: str, settings: dict[str
     except CloudError as error:
         if error.code in UNSURE_CODES:
             with suppress(CloudError):
-                if found := find_asked(target, records, image_id):
+                if found := find_asked(target, records):
                     return found
         else:
             # Nothing was started, so nothing is to be found again.
@@ -141,20 +155,27 @@ def find_recorded(target: Target, records: Records) -> Instance | None:
     return target.compute.find_instance(known) if known else None
 
 
-def find_asked(target: Target, records: Records, image_id: str) -> Instance | None:
+def find_asked(target: Target, records: Records) -> Instance | None:
     """The instance that a killed run asked for without getting the answer; CloudError where that cannot be told."""
     values = records.read(INSTANCE)
-    if "id" in values or values.get("image") != image_id or not values.get("asked", "").isdecimal():
+    if "id" in values or not values.get("asked", "").isdecimal():
         return None
     since = int(values["asked"]) - CLOCK_SECONDS
     found = [each for each in target.compute.list_instances()
-             if each.image_id == image_id and each.state not in ENDED and each.launched >= since
+             if each.image_id == values.get("image") and each.state not in ENDED and each.launched >= since
              and each.id not in values.get("others", "").split(",")]  # fmt: skip
     if len(found) > 1:
         names = ", ".join(each.id for each in found)
         raise CloudError(f"an earlier launch was cut off, and any of {names} may be its",
                          place=target.name, next_step="terminate those that nobody needs, then again")  # fmt: skip
     return found[0] if found else None
+
+
+def refuse_guess(target: Target, records: Records) -> None:
+    """Raise CloudError where an instance may be that of a launch which was cut off: nothing is ended on a guess."""
+    if guess := find_asked(target, records):
+        raise CloudError(f"a launch was cut off, and {guess.id} may be its", place=target.name,
+                         next_step=f"doit launch:{records.folder.name} cloud={target.name} takes it over")  # fmt: skip
 
 
 def list_settings(
@@ -229,11 +250,8 @@ def read_console(subject: Subject, instance: Instance, target: Target, tell: Tel
 
 def terminate(target: Target, records: Records, limit_seconds: int, tell: Tell) -> str:
     """End the recorded instance and wait until it has ended; its id, "" where there was none."""
-    values = records.read(INSTANCE)
     known = find_instance(target, records)
-    if known is None and (guess := find_asked(target, records, values.get("image", ""))):
-        raise CloudError(f"a launch was cut off, and {guess.id} may be its", place=target.name,
-                         next_step=f"doit launch:{records.folder.name} cloud={target.name} takes it over")  # fmt: skip
+    refuse_guess(target, records)
     if known is None:
         records.remove(INSTANCE)
         return ""

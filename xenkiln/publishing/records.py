@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from xenkiln.model.records import Record, dump_record, parse_record
 from xenkiln.system.files import write_finished
 from xenkiln.system.layout import build_folder
 
-UPLOADED, REGISTERED, INSTANCE = "uploaded", "registered", "instance"
+UPLOADED, REGISTERED, INSTANCE, OWNER = "uploaded", "registered", "instance", "owner"
 
 
 @dataclass(frozen=True)
 class Records:
-    """The records of one image at one cloud. `values` of each: ROLE.FIELD -> text."""
+    """The records of one image at one cloud. `values` of each: ROLE.FIELD -> text. owner: whose they are."""
 
     folder: Path
+    owner: dict[str, str] = field(default_factory=dict)
 
     @property
     def lock(self) -> Path:
@@ -35,6 +36,9 @@ class Records:
 
     def write(self, kind: str, values: dict[str, str], result: str) -> None:
         """Replace a record, whole or not at all."""
+        # The first of them is written when the cloud has answered: the key is right.
+        if self.owner and kind != OWNER and not self.read(OWNER):
+            self.write(OWNER, self.owner, "known")
         record = Record(kind, self.folder.name, key=values.get("root.digest", ""), identity=result,
                         started=round(time.time(), 3), values=values, result=result)  # fmt: skip
         write_finished(self.folder / f"{kind}.json", dump_record(record))
@@ -42,6 +46,11 @@ class Records:
     def remove(self, kind: str) -> None:
         """Forget it."""
         (self.folder / f"{kind}.json").unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """Remove all of them: what they speak of is gone."""
+        for path in [*self.folder.glob("*.json"), *self.folder.glob("*.secret"), *self.folder.glob("earlier/*.json")]:
+            path.unlink(missing_ok=True)
 
     def keep_earlier(self) -> None:
         """Keep the record of what is registered, because a part of another image takes its place; once for each."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from xenkiln.bundle.manifest import name_part
+from xenkiln.bundle.manifest import parse_manifest
 from xenkiln.clouds.compute import Image, wait_for
 from xenkiln.errors import BuildError, CloudError
 from xenkiln.publishing.bundling import Bundle, Tell
@@ -44,15 +44,24 @@ def find_registered(subject: Subject, component: Component, target: Target, reco
 
 
 def require_whole(bundle: Bundle, known: str, records: Records) -> None:
-    """Raise BuildError where the bundle of a registered image is gone: no instance of it could start."""
+    """Raise BuildError where the bundle of a registered image is not what was sent: no instance of it could start."""
     name = bundle.component.name
     there = bundle.target.store.list_objects(bucket_of(bundle), name)
     sent = unpack_objects(records.read(UPLOADED).get(f"{bundle.component.role}.objects", ""))
-    wanted = sent if bundle.manifest_name in sent else [name_part(name, 0), bundle.manifest_name]
-    if lost := [each for each in wanted if each not in there]:
+    manifest = there.get(bundle.manifest_name)
+    if bundle.manifest_name not in sent and manifest:
+        # Without a record of what was sent, the cloud's manifest says which parts there must be.
+        data = bundle.target.store.get(bucket_of(bundle), bundle.manifest_name, manifest.size)
+        parts = [part for part, _ in parse_manifest(data, bundle.manifest_name).parts]
+        faults = [f"{part} of its bundle is gone" for part in parts if part not in there]
+    elif bundle.manifest_name not in sent:
+        faults = [f"{bundle.manifest_name} of its bundle is gone"]
+    else:
+        faults = [f"{each} of its bundle is {'another one' if each in there else 'gone'}" for each in sent
+                  if each not in there or (there[each].size, there[each].md5) != sent[each]]  # fmt: skip
+    if faults:
         again = f"doit deregister:{bundle.subject.name} cloud={bundle.target.name}, then publish it again"
-        raise BuildError(f"{known} is registered, and {lost[0]} of its bundle is gone", place=bundle.target.name,
-                         next_step=again)  # fmt: skip
+        raise BuildError(f"{known} is registered, and {faults[0]}", place=bundle.target.name, next_step=again)
 
 
 def require_own_kernel(bundle: Bundle, known: str) -> None:
@@ -133,7 +142,7 @@ def note_registered(bundle: Bundle, records: Records, known: str) -> None:
     values = {name: text for name, text in values.items() if not name.startswith(f"{role}.")}
     values |= {f"{role}.id": known, f"{role}.digest": component.digest, f"{role}.location": locate(bundle)}
     records.write(REGISTERED, values, "registered")
-    drop_secret(bundle, records)
+    drop_secret(records, role)
 
 
 def wait_until_available(known: str, target: Target, tell: Tell) -> None:
@@ -172,7 +181,21 @@ def take_back(values: Mapping[str, str], target: Target, tell: Tell) -> list[str
         tell(f"take back {known}")
         if target.compute.deregister(known):
             gone.append(known)
-        remove_objects(location, target)
+        gone += take_back_location(location, target, tell)
+    return gone
+
+
+def take_back_location(location: str, target: Target, tell: Tell) -> list[str]:
+    """Deregister whatever is registered of that manifest, and remove the bundle; the ids that went.
+
+    A record may have lost the id, or have an earlier one.
+    """
+    gone = []
+    for image in target.compute.list_at(location):
+        tell(f"take back {image.id}")
+        if target.compute.deregister(image.id):
+            gone.append(image.id)
+    remove_objects(location, target)
     return gone
 
 
@@ -181,17 +204,20 @@ def drop_begun(bundle: Bundle, records: Records) -> None:
     values, role = records.read(UPLOADED), bundle.component.role
     begun = list_begun(values, role)
     for location in begun:
-        if location != locate(bundle) and bundle.target.compute.find_location(location) is None:
+        if location != locate(bundle):
             remove_objects(location, bundle.target)
     if begun:
         records.write(UPLOADED, {name: text for name, text in values.items() if name != f"{role}.begun"}, "uploaded")
 
 
 def remove_objects(location: str, target: Target) -> None:
-    """Remove a bundle: the manifest, and every part that lies beside it under its name."""
+    """Remove a bundle: the manifest, and every part that lies beside it under its name.
+
+    One that an image is registered of stays.
+    """
     bucket, _, manifest = location.partition("/")
     name = manifest.removesuffix(".manifest.xml")
-    if not bucket or not name:
+    if not bucket or not name or target.compute.list_at(location):
         return
     for key in sorted(target.store.list_objects(bucket, name), reverse=True):
         # "root-a" begins the name of "root-a-b" too.

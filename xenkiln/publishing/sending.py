@@ -15,6 +15,7 @@ from xenkiln.clouds.uploading import Uploader
 from xenkiln.errors import BuildError
 from xenkiln.publishing.bundling import Bundle, Tell, is_current, read_record
 from xenkiln.publishing.records import UPLOADED, Records, pack_objects, unpack_objects
+from xenkiln.publishing.subject import Role
 from xenkiln.system.files import allocated_bytes, write_finished
 
 
@@ -27,6 +28,11 @@ def is_uploaded(bundle: Bundle, records: Records) -> bool:
         return False
     there = bundle.target.store.list_objects(bucket_of(bundle), bundle.component.name)
     return all(name in there and (there[name].size, there[name].md5) == objects[name] for name in objects)
+
+
+def is_sent(bundle: Bundle, records: Records) -> bool:
+    """Whether the cloud has it, and its manifest was made of the same: a root filesystem's names other images."""
+    return records.read(UPLOADED).get(f"{bundle.component.role}.key") == bundle.key and is_uploaded(bundle, records)
 
 
 def send_folder(bundle: Bundle, records: Records, tell: Tell) -> int:
@@ -104,6 +110,7 @@ def finish(bundle: Bundle, records: Records, uploader: Uploader, manifest: bytes
     values = records.read(UPLOADED) | {
         f"{role}.location": locate(bundle),
         f"{role}.digest": bundle.component.digest,
+        f"{role}.key": bundle.key,
         f"{role}.objects": pack_objects({name: (each.size, each.md5) for name, each in objects.items()}),
     }
     records.write(UPLOADED, values, "uploaded")
@@ -111,7 +118,7 @@ def finish(bundle: Bundle, records: Records, uploader: Uploader, manifest: bytes
 
 def take_secret(bundle: Bundle, records: Records) -> Secret:
     """The key and iv of a stream that was begun, or new ones, which are kept until it is registered."""
-    path = secret_path(bundle, records)
+    path = secret_path(records, bundle.component.role)
     with suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads(path.read_text(encoding="ascii"))
         if found["bundle"] == bundle.key:
@@ -122,14 +129,14 @@ def take_secret(bundle: Bundle, records: Records) -> Secret:
     return secret
 
 
-def drop_secret(bundle: Bundle, records: Records) -> None:
+def drop_secret(records: Records, role: Role) -> None:
     """Forget key and iv: the manifest at the cloud has them, for the user and for the cloud alone."""
-    secret_path(bundle, records).unlink(missing_ok=True)
+    secret_path(records, role).unlink(missing_ok=True)
 
 
-def secret_path(bundle: Bundle, records: Records) -> Path:
+def secret_path(records: Records, role: Role) -> Path:
     """Where they are kept."""
-    return records.folder / f"{bundle.component.role}.secret"
+    return records.folder / f"{role}.secret"
 
 
 def bucket_of(bundle: Bundle) -> str:
