@@ -39,6 +39,9 @@ def run(subject: Subject, cloud: LoadedCloud) -> None:
                 print(f"{title}  {publish_disk(subject, target, records, tell)}")
                 return
             require_fit(subject, target)
+            # Read now, or the kernel's line would have the time that the root filesystem takes.
+            tell("read the files")
+            subject.list_components()
             for role in [role for role in ROLES if role in subject.files]:
                 print(f"{title}  {role:<8}{publish_component(subject, role, target, records, tell)}")
 

@@ -14,7 +14,7 @@ from xenkiln.errors import BuildError, HostError, XenkilnError
 from xenkiln.model.image import ImageRecipe
 from xenkiln.model.loader import LoadedImage, LoadedPrebuilt
 from xenkiln.model.publish import Launch, Publish
-from xenkiln.system.files import hash_file
+from xenkiln.publishing.digests import hash_data
 from xenkiln.system.layout import build_folder
 
 Arch = Literal["x86_64", "i386"]
@@ -64,7 +64,7 @@ class Subject:
         found: dict[Role, str] = {}
         components = []
         for role, file in self.files.items():
-            found[role] = sums.get(file.name) or _hash(file)
+            found[role] = sums.get(file.name) or hash_data(file)
             digest = self._combine(role, found)
             components.append(Component(role, file, digest, f"{PREFIXES[role]}-{self.name}-{digest[:DIGITS]}"))
         return components
@@ -92,13 +92,6 @@ class Subject:
             if not self.is_built and not file.is_file():
                 yield HostError(f"there is no such {role}: {file}", place=self.place,
                                 next_step="put the file there, or correct the recipe")  # fmt: skip
-
-
-def _hash(file: Path) -> str:
-    try:
-        return hash_file(file)
-    except FileNotFoundError as error:
-        raise BuildError("there is no such file", place=str(file)) from error
 
 
 def make_subject(loaded: LoadedImage | LoadedPrebuilt) -> Subject:
