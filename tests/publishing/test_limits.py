@@ -18,6 +18,7 @@ from xenkiln.errors import BuildError, CloudError, HostError, XenkilnError
 from xenkiln.model.cloud import CloudRecipe
 from xenkiln.model.loader import load_recipe
 from xenkiln.model.publish import Publish
+from xenkiln.publishing.limits import require_fit
 from xenkiln.publishing.subject import Role
 
 GIB = 1 << 30
@@ -69,6 +70,52 @@ def test_an_image_that_is_too_large_is_refused_before_its_kernel_is_sent(profile
     with pytest.raises(HostError, match="takes 30"):
         upload.run(site.subject, site.cloud, "kernel")
     assert site.count_parts_sent() == 0
+
+
+EIGHT_GIB = 8 << 30
+
+
+def grow(path: Path, size: int) -> None:
+    with path.open("rb+") as stream:
+        stream.truncate(size)
+
+
+def test_what_no_plain_archive_holds_is_refused_before_the_kernel_is_sent(begin: Begin) -> None:
+    site = begin("1.4")
+    grow(site.images / "root.img", EIGHT_GIB)
+    words = "takes less than 8, for it reads plain tar archives alone\n  next: make disks.root.size_mib smaller"
+    with pytest.raises(HostError, match=rf"root\.img is 8\.0 GiB, and eucalyptus-1\.4 {re.escape(words)}"):
+        site.publish()
+    bundle.run(site.subject, site.cloud, "kernel")
+    with pytest.raises(HostError, match="takes less than 8"):
+        upload.run(site.subject, site.cloud, "kernel")
+    assert site.count_parts_sent() == 0
+    grow(site.images / "root.img", EIGHT_GIB - 1)
+    require_fit(site.subject, site.target)
+
+
+@pytest.mark.parametrize(("profile", "large", "fits"), [
+    ("1.4", 8 << 10, (8 << 10) - 1), ("4.4", (30 << 10) + 1, 30 << 10), ("2.0", 0, 100 << 10),
+])  # fmt: skip
+def test_what_will_be_too_large_is_refused_before_it_is_built(
+    profile: str, large: int, fits: int, begin: Begin
+) -> None:
+    site = begin(profile)
+    for command in (bundle, publish):
+        if large:
+            with pytest.raises(HostError, match=r"disks\.root is (8|30)\.0 GiB, and eucalyptus-\S+ takes "):
+                command.check(replace(site.subject, planned_mib=large), site.cloud)
+            assert site.list_requests("") == []
+        command.check(replace(site.subject, planned_mib=fits), site.cloud)
+    assert site.subject.planned_mib == 96
+
+
+def test_files_that_are_there_already_are_looked_at_too(begin: Begin) -> None:
+    site = begin("1.4")
+    grow(site.images / "root.img", EIGHT_GIB)
+    with pytest.raises(HostError, match=r"root\.img is 8\.0 GiB.*\n  next: make its filesystem smaller"):
+        publish.check(replace(site.subject, is_built=False), site.cloud)
+    assert site.list_requests("") == []
 
 
 def test_a_full_bucket_is_named_with_the_way_out(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from xenkiln.bundle.archive import LARGEST_PLAIN_BYTES
 from xenkiln.clouds.image_kind import describe_image_kind, find_kind_problem
 from xenkiln.errors import BuildError, HostError
 from xenkiln.publishing.bundling import Bundle, find_broken_name
@@ -25,17 +26,34 @@ def find_broken_names(subject: Subject, target: Target) -> Iterator[HostError]:
             yield HostError(fact, place=f"{subject.place}: bucket {bucket}", next_step="use another bucket")
 
 
+def find_planned_sizes(subject: Subject, target: Target) -> Iterator[HostError]:
+    """What will be too large for the release: files that are there already, or what the recipe wants built."""
+    sizes = {"disks.root": subject.planned_mib << 20} if subject.is_built else {
+        file.name: file.stat().st_size for file in subject.files.values() if file.is_file()}  # fmt: skip
+    yield from _find_large(sizes, subject, target)
+
+
 def require_fit(subject: Subject, target: Target) -> None:
     """Raise for an image that is too large for the cloud's release, or that an instance could not boot from."""
+    for problem in _find_large({file.name: file.stat().st_size for file in subject.files.values()}, subject, target):
+        raise problem
+    if fact := _find_kind_problem(subject):
+        raise BuildError(fact, place=f"{subject.place}: publish")
+
+
+def _find_large(sizes: Mapping[str, int], subject: Subject, target: Target) -> Iterator[HostError]:
+    """sizes: of files by their names, in bytes."""
     largest = target.dialect.largest_gib
-    for file in subject.files.values():
-        size = file.stat().st_size
+    step = f"make {'disks.root.size_mib' if subject.is_built else 'its filesystem'} smaller"
+    for name, size in sizes.items():
+        fact = ""
         if largest and size > largest * GIB:
-            raise HostError(f"{file.name} is {size / GIB:.1f} GiB, and {target.recipe.dialect} takes {largest}",
-                            place=subject.place, next_step="make disks.root.size_mib smaller" if subject.is_built
-                            else "make its filesystem smaller")  # fmt: skip
-    if problem := _find_kind_problem(subject):
-        raise BuildError(problem, place=f"{subject.place}: publish")
+            fact = f"takes {largest}"
+        elif not target.dialect.takes_sparse and size >= LARGEST_PLAIN_BYTES:
+            fact = f"takes less than {LARGEST_PLAIN_BYTES // GIB}, for it reads plain tar archives alone"
+        if fact:
+            yield HostError(f"{name} is {size / GIB:.1f} GiB, and {target.recipe.dialect} {fact}", place=subject.place,
+                            next_step=step)  # fmt: skip
 
 
 def _find_kind_problem(subject: Subject) -> str:

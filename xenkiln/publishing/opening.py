@@ -10,7 +10,7 @@ from xenkiln.families.dom0 import MODULES
 from xenkiln.lab.cloud.control import start_cloud
 from xenkiln.lab.readiness import make_lab
 from xenkiln.model.loader import LoadedCloud
-from xenkiln.publishing.limits import find_broken_names
+from xenkiln.publishing.limits import find_broken_names, find_planned_sizes
 from xenkiln.publishing.subject import Subject
 from xenkiln.publishing.target import Target, find_misfits, make_target
 from xenkiln.system.layout import build_folder
@@ -42,6 +42,8 @@ def list_problems(subject: Subject, cloud: LoadedCloud, wanted: Sequence[str]) -
     problems = [*subject.find_problems(), *find_misfits(subject, target)]
     if "access" in wanted and not problems:
         problems += find_broken_names(subject, target)
+    if "credentials" in wanted:
+        problems += find_planned_sizes(subject, target)
     if not cloud.recipe.embedded:
         for name in wanted:
             try:

@@ -41,6 +41,7 @@ class Component:
 class Subject:
     """An image that can be published. place: its recipe's file, in `folder`. expected: texts for its console.
 
+    planned_mib: what the recipe makes the root filesystem, 0 for one that is not built here.
     carries_kernel: its own /boot has kernel and menu, as far as is known.
     """
 
@@ -57,6 +58,7 @@ class Subject:
     boot_seconds: int = 180
     is_built: bool = True
     carries_kernel: bool = True
+    planned_mib: int = 0
 
     def list_components(self) -> list[Component]:
         """The components there are, with their digests; raises BuildError where a file is missing."""
@@ -117,4 +119,4 @@ def _make_built(name: str, place: str, folder: Path, recipe: ImageRecipe) -> Sub
     expected = (*recipe.boot.console, *(["login:"] if recipe.boot.login and not recipe.boot.console else []))
     return Subject(name, place, recipe.arch, recipe.configure.hostname or name, root_device, files, recipe.publish,
                    recipe.launch, folder, expected, recipe.boot.time_limit_seconds,
-                   carries_kernel=recipe.kernel.in_image)  # fmt: skip
+                   carries_kernel=recipe.kernel.in_image, planned_mib=recipe.disks.root.size_mib)  # fmt: skip
