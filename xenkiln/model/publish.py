@@ -38,7 +38,8 @@ class Publish(Section):
     """Which cloud an image goes to, and as what.
 
     cloud: a recipe of recipes/clouds. kernel_id and ramdisk_id name what that cloud has already, in place of the
-    image's own. reproducible: the same key, iv and parts for the same image and the same user's key.
+    image's own. reproducible: the same key, iv and parts for the same image and the same user's key
+    (from 8 GiB on: for one with the same holes).
     """
 
     cloud: Name = "lab"

@@ -66,11 +66,19 @@ class Bundle:
                  self.target.dialect.takes_sparse, self.subject.publish.reproducible]  # fmt: skip
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def archive_key(self) -> str:
+        """The same, and where the archive's data lie: two archives are never encrypted with one key and iv."""
+        return self._combine_layout(self.key)
+
+    def _combine_layout(self, text: str) -> str:
+        return f"{text} {hashlib.sha256(self.lay_out().head).hexdigest()}"
+
     def choose_secret(self) -> Secret:
-        """A key and an iv: new ones, or the same each time where the recipe wants that."""
+        """A key and an iv: new ones, or the same for the same archive where the recipe wants that."""
         if not self.subject.publish.reproducible:
             return make_secret()
-        derived = self.target.credentials.derive_secret(self.component.digest, 2 * KEY_BYTES)
+        derived = self.target.credentials.derive_secret(self._combine_layout(self.component.digest), 2 * KEY_BYTES)
         return Secret(derived[:KEY_BYTES], derived[KEY_BYTES:])
 
     def make_parts(self, secret: Secret, sink: Sink, note: Callable[[int], None] = lambda _: None) -> Content:
@@ -78,12 +86,15 @@ class Bundle:
         return make_parts(self.component.file, self.lay_out(), secret, sink, note=note)
 
     def lay_out(self) -> Layout:
-        """A sparse archive where the cloud's release can read one and there are holes, else a plain one."""
+        """A sparse archive where the cloud's release can read one and there are holes, else a plain one.
+
+        Where it is to be reproducible, a plain one as long as it fits: the same file may have other holes tomorrow.
+        """
         with self.component.file.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             extents = list(list_extents(stream.fileno(), size))
-        has_holes = sum(length for _, length in extents) < size
-        sparse = self.target.dialect.takes_sparse and (has_holes or size >= LARGEST_PLAIN_BYTES)
+        is_wanted = sum(length for _, length in extents) < size and not self.subject.publish.reproducible
+        sparse = self.target.dialect.takes_sparse and (is_wanted or size >= LARGEST_PLAIN_BYTES)
         return (lay_out_sparse if sparse else lay_out_plain)(self.component.name, size, extents)
 
     def make_manifest(self, content: Content, secret: Secret) -> bytes:

@@ -121,10 +121,10 @@ def take_secret(bundle: Bundle, records: Records) -> Secret:
     path = secret_path(records, bundle.component.role)
     with suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads(path.read_text(encoding="ascii"))
-        if found["bundle"] == bundle.key:
+        if found["bundle"] == bundle.archive_key:
             return Secret(bytes.fromhex(found["key"]), bytes.fromhex(found["iv"]))
     secret = bundle.choose_secret()
-    kept = {"bundle": bundle.key, "key": secret.key.hex(), "iv": secret.iv.hex()}
+    kept = {"bundle": bundle.archive_key, "key": secret.key.hex(), "iv": secret.iv.hex()}
     write_finished(path, json.dumps(kept) + "\n", 0o600)
     return secret
 
