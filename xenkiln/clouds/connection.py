@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import boto3
 import botocore.session
@@ -17,6 +17,7 @@ from botocore.loaders import create_loader
 
 import xenkiln.clouds.signing  # noqa: F401  # makes its signatures known to botocore
 from xenkiln.clouds.dialects import ANY, Dialect
+from xenkiln.errors import CloudError
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSRequest
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 TRIES = 5
 LONGEST_QUERY = 3000
-"""Of a GET: the servlet engine of Eucalyptus 1.4 reads a head of 4 KiB."""
+"""Before it is signed: the servlet engine of Eucalyptus 1.4 reads a head of 4 KiB, headers and signature in it."""
 NUMBERED = re.compile(r"\.\d+")
 CONNECT_SECONDS = 10
 ADDRESSING = "AddressingType"
@@ -110,7 +111,8 @@ def _teach(ec2: Any, s3: Any, dialect: Dialect) -> None:
         # botocore ends every path with a slash, and a service of Eucalyptus has none.
         split = urlsplit(request.url)
         request.url = split._replace(path=split.path.rstrip("/") or "/").geturl()
-        if dialect.sends_get and len(urlencode(request.data)) < LONGEST_QUERY:
+        if dialect.sends_get:
+            _require_short(urlencode(request.data))
             request.method, request.params, request.data = "GET", dict(request.data), b""
             del request.headers["Content-Type"]
 
@@ -122,6 +124,14 @@ def _teach(ec2: Any, s3: Any, dialect: Dialect) -> None:
     s3.meta.events.unregister("before-call.s3", add_expect_header)
     if not dialect.lists_encoded:
         s3.meta.events.unregister("before-parameter-build.s3.ListObjects", set_list_objects_encoding_type_url)
+
+
+def _require_short(query: str) -> None:
+    if len(query) > LONGEST_QUERY:
+        action = dict(parse_qsl(query)).get("Action", "")
+        fact = f"{len(query)} characters of a request, and this release takes an address with {LONGEST_QUERY}"
+        raise CloudError(fact, place=action, next_step="ask for less at once: shorter user-data, fewer groups",
+                         code="NotSent")  # fmt: skip
 
 
 def _end_unsure(

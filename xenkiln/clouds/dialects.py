@@ -29,6 +29,8 @@ class Dialect:
     and manifests must allow for the cloud itself to read them. takes_sparse: whether the archive of a bundle may be
     sparse. takes_prefix: whether a manifest may lie below a folder of its bucket. broken_names: a regular expression
     for names that a release cannot keep. largest_gib: an image that is larger is refused, 0 for no such limit.
+    sends_get: requests go as addresses alone. user_data_characters: what of one user-data may take, in base64 and with
+    its signs escaped; 0 where it has no place in one.
     """
 
     ec2_signature: Literal["query-v1", "v2", "v4"]
@@ -36,6 +38,7 @@ class Dialect:
     api_version: str | None
     fields: dict[str, frozenset[str]]
     sends_get: bool = False
+    user_data_characters: int = 0
     acl: str = ""
     takes_sparse: bool = True
     lists_encoded: bool = True
@@ -54,9 +57,9 @@ _TO_3 = {"RegisterImage": REGISTER_3, "RunInstances": RUN_1 | {"ClientToken"}}
 _LATER = {"RegisterImage": ANY, "RunInstances": ANY}
 
 DIALECTS: dict[DialectName, Dialect] = {
-    "eucalyptus-1.4": Dialect("query-v1", "walrus", OLDEST_API, _TO_2, sends_get=True, takes_sparse=False,
-                              lists_encoded=False, broken_names=r"crypt.gz|tgz|.tar", bucket_mib=5 << 10,
-                              names_images=False, has_tags=False, has_hvm=False),
+    "eucalyptus-1.4": Dialect("query-v1", "walrus", OLDEST_API, _TO_2, sends_get=True, user_data_characters=2400,
+                              takes_sparse=False, lists_encoded=False, broken_names=r"crypt.gz|tgz|.tar",
+                              bucket_mib=5 << 10, names_images=False, has_tags=False, has_hvm=False),
     "eucalyptus-2": Dialect("v2", "walrus", OLDEST_API, _TO_2, lists_encoded=False, names_images=False, has_tags=False,
                             has_hvm=False),
     "eucalyptus-3.0": Dialect("v2", "walrus", OLDEST_API, _TO_3, has_tags=False, has_hvm=False),

@@ -25,7 +25,7 @@ GUEST_MIB = 256
 def check(subject: Subject, cloud: LoadedCloud) -> None:
     """Refuse before anything is built or asked for."""
     require_publishable(subject, cloud, ("access",))
-    find_user_data(subject, cloud.name)
+    find_user_data(subject, cloud)
     if cloud.recipe.embedded and (problems := find_lab_problems(make_lab(build_folder(), MODULES), GUEST_MIB)):
         raise XenkilnError("\n".join(map(str, problems)))
 
@@ -35,10 +35,10 @@ def run(subject: Subject, cloud: LoadedCloud, **options: str) -> None:
     wishes = read_wishes(options)
     started = time.monotonic()
     title = f"launch:{subject.name}"
+    user_data = find_user_data(subject, cloud)
     with show_progress(title) as tell:
         target = open_target(cloud, tell)
         with hold_records(subject, target) as records:
-            user_data = find_user_data(subject, target.name)
             found = launch(subject, target, records, wishes, user_data, tell)
     instance = found.instance
     ways = [instance.public_name, *(f"{key} {value}" for key, value in instance.tags if key == "ssh")]

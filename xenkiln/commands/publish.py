@@ -17,11 +17,14 @@ from xenkiln.publishing.registering import find_registered, register_component
 from xenkiln.publishing.sending import is_sent, locate, send_stream
 from xenkiln.publishing.subject import ROLES, Role, Subject
 from xenkiln.publishing.target import Target
+from xenkiln.publishing.user_data import find_user_data
 from xenkiln.system.progress import Tell, show_progress
 
 
 def check(subject: Subject, cloud: LoadedCloud) -> None:
     """Refuse before anything is built; an EBS snapshot goes through no bucket."""
+    # An image is published to be launched.
+    find_user_data(subject, cloud)
     if DIALECTS[cloud.recipe.dialect].is_amazon:
         require_publishable(subject, cloud)
         require_ami(subject)

@@ -13,7 +13,7 @@ from xenkiln.publishing.user_data import find_user_data
 
 def run(subject: Subject, cloud: LoadedCloud) -> None:
     """Print it, byte for byte; what is gzip'd is printed unpacked."""
-    data = find_user_data(subject, cloud.name)
+    data = find_user_data(subject, cloud)
     if not data:
         raise BuildError("has no launch.user_data", place=subject.place,
                          next_step="name a template there, from the folder of the recipe")  # fmt: skip

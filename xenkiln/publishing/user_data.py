@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+from urllib.parse import quote
+
+from xenkiln.clouds.dialects import DIALECTS
 from xenkiln.clouds.userdata import make_user_data
-from xenkiln.errors import HostError
+from xenkiln.errors import BuildError, HostError
+from xenkiln.model.loader import LoadedCloud
 from xenkiln.publishing.subject import Subject
 
 
-def find_user_data(subject: Subject, cloud: str) -> bytes:
-    """The bytes that the instance gets, b"" where its recipe names none; raises for a template that is wrong."""
+def find_user_data(subject: Subject, cloud: LoadedCloud) -> bytes:
+    """The bytes that the instance gets, b"" where its recipe names none.
+
+    Raises for a template that is wrong, and for what that cloud cannot be told.
+    """
     launch = subject.launch
     if launch.user_data is None:
         return b""
@@ -18,6 +26,20 @@ def find_user_data(subject: Subject, cloud: str) -> bytes:
     except OSError as error:
         raise HostError(f"cannot be read: {error.strerror}", place=str(path),
                         next_step="is it the template that launch.user_data means?") from error  # fmt: skip
-    values = {"name": subject.name, "hostname": subject.hostname, "arch": subject.arch, "cloud": cloud,
+    values = {"name": subject.name, "hostname": subject.hostname, "arch": subject.arch, "cloud": cloud.name,
               **launch.variables}  # fmt: skip
-    return make_user_data(content, values, launch.user_data)
+    data = make_user_data(content, values, launch.user_data)
+    _require_short(data, cloud, launch.user_data)
+    return data
+
+
+def _require_short(data: bytes, cloud: LoadedCloud, place: str) -> None:
+    """A release that is asked by addresses alone has little room in them."""
+    limit = DIALECTS[cloud.recipe.dialect].user_data_characters
+    taken = len(quote(base64.b64encode(data), safe=""))
+    if limit and taken > limit:
+        raise BuildError(
+            f"{len(data)} bytes of user-data, which take {taken} characters of a request's address, and"
+            f" {cloud.recipe.dialect} has room for {limit}: {limit * 3 // 4} bytes at the most", place=place,
+            next_step="have it fetch the rest, or gzip it where cloud-init reads it",
+        )  # fmt: skip

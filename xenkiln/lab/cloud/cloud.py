@@ -67,6 +67,8 @@ class Cloud:
     def answer(self, request: Request) -> Answer:
         """The answer, refusals included."""
         try:
+            if self.profile.head_bytes and request.count_head_bytes() > self.profile.head_bytes:
+                raise Fault("RequestEntityTooLarge", "The request's head is too long.", 413)
             service, prefix = self._find_service(request)
             return service.answer(request, prefix)
         except Fault as fault:

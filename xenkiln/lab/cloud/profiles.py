@@ -52,6 +52,7 @@ class Profile:
     at (1.4). binds_all: a field that an action does not know is refused (EUCA-4840 ended that).
     names_key_by_prefix: vmlinuz* and initrd* are kernels and ramdisks by name. reads_type: of image/type in a manifest.
     verifies: when the manifest's signature is checked; looks_at_signature: at registration it must be one.
+    head_bytes: the longest first line and headers; 1.4's servlet engine, Jetty 6, has a buffer of so much for them.
     java_tar: only the first member's raw data, one gzip member.
     """
 
@@ -62,6 +63,7 @@ class Profile:
     query_signatures: frozenset[str]
     query_methods: frozenset[str] = frozenset({"GET", "POST"})
     skew_seconds: int = 900
+    head_bytes: int = 0
     api_version: str = "2009-04-04"
     newest_version: str = "9999-12-31"
     binds_all: bool = False
@@ -98,9 +100,10 @@ PROFILES = {
     for each in (
         Profile(
             "1.4", (1, 4), (OLD_PATHS,), SMALL_TYPES, frozenset({"1"}), frozenset({"GET"}), skew_seconds=300,
-            api_version="2008-12-01", newest_version="", binds_all=True, head_bucket=False, first_query_rules=True,
-            flat_keys=True, chunked=False, bucket_limit=5, bucket_bytes=5 * GIB, exact_location=True,
-            names_key_by_prefix=True, looks_at_signature=True, rereads_manifest=True, java_tar=True,
+            head_bytes=4096, api_version="2008-12-01", newest_version="", binds_all=True, head_bucket=False,
+            first_query_rules=True, flat_keys=True, chunked=False, bucket_limit=5, bucket_bytes=5 * GIB,
+            exact_location=True, names_key_by_prefix=True, looks_at_signature=True, rereads_manifest=True,
+            java_tar=True,
         ),
         Profile(
             "2.0", (2, 0), (OLD_PATHS,), SMALL_TYPES, frozenset({"1", "2"}), binds_all=True,

@@ -93,6 +93,11 @@ class Request:
         """A header that there is one of, or ""."""
         return str(self.headers.get(name, "")).strip()
 
+    def count_head_bytes(self) -> int:
+        """Of the first line and the headers."""
+        first = len(f"{self.method} {self.path} HTTP/1.1\r\n\r\n") + len(self.query) + bool(self.query)
+        return first + sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers.items())
+
     def parameters(self) -> list[tuple[str, str]]:
         """The query's, in their order."""
         return split_parameters(self.query)
