@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from doit.task import Task
 
-from xenkiln import cloud_tasks, tasks
+from xenkiln import actions, cloud_tasks, tasks
 from xenkiln.reporter import KilnReporter
 from xenkiln.system.interrupts import stop_on_signals
 
@@ -185,7 +185,10 @@ def task_launch() -> Iterator[Task]:
                                         ("zone", "zone", "an availability zone"),
                                         ("addressing", "addressing", "public or private"),
                                         ("address", "address", "one of your own addresses, given to it"))]  # fmt: skip
-    return cloud_tasks.make_publish_tasks("launch", tasks.doc_of(task_launch), *options, is_checked=True, on_host=True)
+    file = {"name": "user_data_file", "long": "user-data-file", "default": "", "type": actions.find_from_user,
+            "help": "user-data, a template or gzip'd, in place of the recipe's"}  # fmt: skip
+    return cloud_tasks.make_publish_tasks("launch", tasks.doc_of(task_launch), *options, file, is_checked=True,
+                                          on_host=True)  # fmt: skip
 
 
 def task_console() -> Iterator[Task]:

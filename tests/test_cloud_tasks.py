@@ -162,7 +162,7 @@ def test_a_cloud_that_is_wrong_blocks_its_own_users_only(desk: Desk) -> None:
 
 def test_help_tells_the_options_and_they_reach_the_command(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     said = desk.succeed("help", "launch:tiny")
-    options = ("type", "key", "group", "kernel", "ramdisk", "zone", "addressing", "address")
+    options = ("type", "key", "group", "kernel", "ramdisk", "zone", "addressing", "address", "user-data-file")
     assert [name for name in options if not re.search(rf"--{name}\b", said)] == []
     write(desk, "clouds/ec2", "summary: Amazon\ndialect: amazon\naws_region: eu-west-1\n")
     for name, value in {"AWS_ACCESS_KEY_ID": "AKIAX", "AWS_SECRET_ACCESS_KEY": "hunter2"}.items():
@@ -170,6 +170,14 @@ def test_help_tells_the_options_and_they_reach_the_command(desk: Desk, monkeypat
     said = desk.fail("launch:tiny", "--kernel", "vmlinuz", "--address", "here", "cloud=ec2")
     assert "launch: not as it should be: address 'here', kernel 'vmlinuz'" in said
     assert "hunter2" not in said
+    # A path is seen from where the user is, who may be elsewhere.
+    (desk.build / "here").mkdir(parents=True)
+    (desk.build / "here" / "hello.j2").write_text("#!/bin/sh\necho {{ nobody }}\n")
+    elsewhere = (*DOIT, f"--file={PROJECT}/dodo.py")
+    words = ("launch:tiny", "cloud=ec2", "--user-data-file", "hello.j2")
+    code, said = desk.run(*words, doit=elsewhere, before=("env", "-C", str(desk.build / "here")))
+    assert code == 1
+    assert f"{desk.build}/here/hello.j2:2: 'nobody' is undefined" in said
 
 
 def test_unbundle_takes_the_key_of_the_chosen_cloud(desk: Desk, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import multiprocessing
 import sys
 from collections.abc import Callable
 from contextlib import chdir
+from pathlib import Path
 from typing import Any
 
 from doit import get_initial_workdir
@@ -100,6 +101,11 @@ def check_command(verb: str, *about: object) -> None:
 def guard_given(verb: str, *about: object, **options: object) -> TaskFailed | None:
     """As guard, for a verb about recipes that has options of its own."""
     return guard(lambda: load_command(verb).run(*about, **options))
+
+
+def find_from_user(text: str) -> str:
+    """A path of the command line, as seen from where the user is."""
+    return str(Path(get_initial_workdir(), text))
 
 
 def guard_options(verb: str, *about: object, **options: object) -> TaskFailed | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import fields
+from pathlib import Path
 
-from xenkiln.errors import HostError, XenkilnError
+from xenkiln.errors import BuildError, HostError, XenkilnError
 from xenkiln.families.dom0 import MODULES
 from xenkiln.lab.readiness import find_lab_problems, make_lab
 from xenkiln.model.loader import LoadedCloud
@@ -30,17 +31,24 @@ def check(subject: Subject, cloud: LoadedCloud) -> None:
         raise XenkilnError("\n".join(map(str, problems)))
 
 
-def run(subject: Subject, cloud: LoadedCloud, **options: str) -> None:
-    """Start one and wait until it runs; one that runs already stays the one, unless other options are given."""
+def run(subject: Subject, cloud: LoadedCloud, user_data_file: str = "", **options: str) -> None:
+    """Start one and wait until it runs; one that runs already stays the one, unless other options are given.
+
+    user_data_file: in place of the recipe's.
+    """
     wishes = read_wishes(options)
     started = time.monotonic()
     title = f"launch:{subject.name}"
-    user_data = find_user_data(subject, cloud)
+    user_data = find_user_data(subject, cloud, Path(user_data_file) if user_data_file else None)
     with show_progress(title) as tell:
         target = open_target(cloud, tell)
         with hold_records(subject, target) as records:
             found = launch(subject, target, records, wishes, user_data, tell)
     instance = found.instance
+    if user_data_file and not found.is_new:
+        again = f"doit terminate:{subject.name} cloud={target.name}, then launch it again"
+        raise BuildError(f"{instance.id} is running already, and user-data is given to a new instance alone",
+                         place=f"{subject.name} at {target.name}", next_step=again)  # fmt: skip
     ways = [instance.public_name, *(f"{key} {value}" for key, value in instance.tags if key == "ssh")]
     seconds = f"{time.monotonic() - started:.1f} s" if found.is_new else "is running already"
     print(f"{title}  {instance.id}  {seconds}, {', '.join(filter(None, [instance.kind, instance.zone, *ways]))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from urllib.parse import quote
 
 from xenkiln.clouds.dialects import DIALECTS
@@ -12,24 +13,26 @@ from xenkiln.model.loader import LoadedCloud
 from xenkiln.publishing.subject import Subject
 
 
-def find_user_data(subject: Subject, cloud: LoadedCloud) -> bytes:
-    """The bytes that the instance gets, b"" where its recipe names none.
+def find_user_data(subject: Subject, cloud: LoadedCloud, file: Path | None = None) -> bytes:
+    """The bytes that the instance gets, of `file` or of what its recipe names; b"" where that names none.
 
     Raises for a template that is wrong, and for what that cloud cannot be told.
     """
     launch = subject.launch
-    if launch.user_data is None:
+    if file is None and launch.user_data is None:
         return b""
-    path = subject.folder / launch.user_data
+    path = file or subject.folder / str(launch.user_data)
+    place = str(file or launch.user_data)
     try:
         content = path.read_bytes()
     except OSError as error:
+        meant = "you mean" if file else "launch.user_data means"
         raise HostError(f"cannot be read: {error.strerror}", place=str(path),
-                        next_step="is it the template that launch.user_data means?") from error  # fmt: skip
+                        next_step=f"is it the file that {meant}?") from error  # fmt: skip
     values = {"name": subject.name, "hostname": subject.hostname, "arch": subject.arch, "cloud": cloud.name,
               **launch.variables}  # fmt: skip
-    data = make_user_data(content, values, launch.user_data)
-    _require_short(data, cloud, launch.user_data)
+    data = make_user_data(content, values, place)
+    _require_short(data, cloud, place)
     return data
 
 
