@@ -45,7 +45,7 @@ def test_variables_are_what_bash_makes_of_them(release: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("release", "dialect", "account"), [
     ("1.4", "eucalyptus-1.4", "000100729354"), ("2.0", "eucalyptus-2", "85282682761863927252080438378529030154"),
-    ("3.4", "eucalyptus-3.3", "000343434343"), ("4.1", "eucalyptus-3.3", "000414141414"),
+    ("3.4", "eucalyptus-3.3", "000343434343"), ("4.1", "eucalyptus-4.0", "000414141414"),
     ("4.4", "eucalyptus-4.2", "000444444444"), ("5", "eucalyptus-5", "000555555555"),
 ])  # fmt: skip
 def test_access_and_what_bundling_needs_are_found(

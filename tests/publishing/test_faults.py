@@ -184,7 +184,7 @@ def test_a_full_cloud_of_the_first_release_is_told(meet: Meet) -> None:
     assert "use a bucket that is there already" in told
     large = b"<ListBucketResult><Contents><Key>a</Key><Size>5368709120</Size></Contents></ListBucketResult>"
     meddler.meddle(is_listing, meddling.say(large), ALWAYS)
-    with pytest.raises(HostError, match="the bucket images is full: 5120 MiB of 5120"):
+    with pytest.raises(HostError, match=r"the bucket images has 5120\.0 of the 5120 MiB that eucalyptus-1\.4 allows"):
         site.publish()
     assert meddler.list_parts() == []
 

@@ -11,11 +11,11 @@ import pytest
 
 from publishing.amazon_site import as_disk, as_filesystem
 from publishing.conftest import Begin
-from publishing.site import Site
+from publishing.site import FILES, Site
 from xenkiln.clouds.store import Store, Stored
 from xenkiln.commands import bundle, publish, register, upload
 from xenkiln.errors import BuildError, CloudError, HostError, XenkilnError
-from xenkiln.model.cloud import CloudRecipe
+from xenkiln.model.cloud import CloudRecipe, DialectName
 from xenkiln.model.loader import load_recipe
 from xenkiln.model.publish import Publish
 from xenkiln.publishing.limits import require_fit
@@ -118,16 +118,85 @@ def test_files_that_are_there_already_are_looked_at_too(begin: Begin) -> None:
     assert site.list_requests("") == []
 
 
-def test_a_full_bucket_is_named_with_the_way_out(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+ALL_BYTES = sum(FILES.values()) + 4096
+"""Of the three files, which hold nothing that could be compressed."""
+
+
+def has(monkeypatch: pytest.MonkeyPatch, objects: dict[str, int]) -> None:
+    stored = {name: Stored(size, "0") for name, size in objects.items()}
+    monkeypatch.setattr(Store, "list_objects", lambda *_: stored)
+
+
+def test_a_bucket_that_will_not_hold_it_all_is_named_before_anything_is_sent(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site = begin("1.4")
-    monkeypatch.setattr(Store, "list_objects", lambda *_: {"old.part.0": Stored(5 * GIB, "0")})
-    with pytest.raises(HostError, match=r"the bucket images is full: 5120 MiB of 5120\n  next: doit prune:mine, or"):
+    # The kernel would fit.
+    has(monkeypatch, {"old.part.0": 5 * GIB - ALL_BYTES * 8 // 10})
+    words = (r"the bucket images has 5119\.7 of the 5120 MiB that eucalyptus-1\.4 allows, and vmlinuz and initrd\.img"
+             r" and root\.img will take about 0\.4\n  next: doit prune:mine, or use another bucket")  # fmt: skip
+    with pytest.raises(HostError, match=words):
         site.publish()
+    bundle.run(site.subject, site.cloud, "root")
+    has(monkeypatch, {"old.part.0": 5 * GIB - 200_000})
+    with pytest.raises(HostError, match=r"and root\.img will take about 0\.3"):
+        upload.run(site.subject, site.cloud, "root")
     assert site.count_parts_sent() == 0
-    monkeypatch.setattr(Store, "list_objects", lambda *_: {"old.part.0": Stored(5 * GIB - 1, "0")})
+
+
+def test_what_is_there_of_the_image_itself_is_not_counted_twice(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = begin("1.4")
+    root = site.subject.list_components()[-1].name
+    has(monkeypatch, {"old.part.0": 5 * GIB - ALL_BYTES - 10_000, f"{root}.part.0": 250_000})
     monkeypatch.setattr("xenkiln.commands.publish.send_stream", _stop)
     with pytest.raises(InterruptedError):
         site.publish()
+
+
+def test_a_bucket_is_looked_at_before_and_made_when_something_is_sent(begin: Begin) -> None:
+    site = begin("1.4")
+    publish.check(site.subject, site.cloud)
+    upload.check(site.subject, site.cloud)
+    assert list_buckets(site) == []
+    site.publish()
+    assert list_buckets(site) == ["images"]
+    publish.check(site.subject, site.cloud)
+    assert not [name for name in site.target.store.list_objects("images", "") if "probe" in name]
+
+
+def list_buckets(site: Site) -> list[str]:
+    return [each["Name"] for each in site.target.connection.s3.list_buckets()["Buckets"]]
+
+
+def test_one_bucket_too_many_is_refused_before_the_build(begin: Begin) -> None:
+    site = begin("1.4")
+    for number in range(5):
+        publish.check(site.subject, site.cloud)
+        site.target.store.open_bucket(f"bucket-{number}")
+    words = r"bucket images: there is no such bucket, and you have 5, .*\n  next: use one of bucket-0, .*, bucket-4: is"
+    with pytest.raises(CloudError, match=words):
+        publish.check(site.subject, site.cloud)
+    publish.check(with_publish(site, bucket="bucket-3").subject, site.cloud)
+
+
+def begin_with(site: Site, dialect: DialectName) -> Site:
+    recipe = site.cloud.recipe.model_copy(update={"dialect": dialect})
+    return replace(site, cloud=replace(site.cloud, recipe=recipe))
+
+
+@pytest.mark.parametrize(("dialect", "is_taken"), [("eucalyptus-3.3", True), ("eucalyptus-4.0", False)])
+def test_from_4_0_on_a_kernel_and_a_ramdisk_are_wanted(dialect: DialectName, is_taken: bool, begin: Begin) -> None:
+    site = begin_with(begin("3.4"), dialect)
+    files: dict[Role, Path] = {role: file for role, file in site.subject.files.items() if role != "ramdisk"}
+    publish.check(site.subject, site.cloud)
+    asked = site.list_requests("")
+    site = replace(site, subject=replace(site.subject, files=files))
+    if is_taken:
+        publish.check(site.subject, site.cloud)
+        return
+    with pytest.raises(HostError, match=r"eucalyptus-4\.0 takes no paravirtual image without a kernel and a ramdisk"):
+        publish.check(site.subject, site.cloud)
+    assert site.list_requests("") == asked
 
 
 def _stop(*_: object) -> int:

@@ -28,7 +28,8 @@ class Dialect:
     are known, lists without their numbers; a release that fails on unknown ones never gets any other. acl: what parts
     and manifests must allow for the cloud itself to read them. takes_sparse: whether the archive of a bundle may be
     sparse. takes_prefix: whether a manifest may lie below a folder of its bucket. broken_names: a regular expression
-    for names that a release cannot keep. largest_gib: an image that is larger is refused, 0 for no such limit.
+    for names that a release cannot keep. bucket_mib: what all objects of a bucket may take. most_buckets: of one user.
+    largest_gib: an image that is larger is refused. Each is 0 for no such limit.
     sends_get: requests go as addresses alone. user_data_characters: what of one user-data may take, in base64 and with
     its signs escaped; 0 where it has no place in one.
     """
@@ -44,6 +45,7 @@ class Dialect:
     lists_encoded: bool = True
     broken_names: str = ""
     bucket_mib: int = 0
+    most_buckets: int = 0
     largest_gib: int = 0
     names_images: bool = True
     needs_kernel: bool = False
@@ -59,11 +61,12 @@ _LATER = {"RegisterImage": ANY, "RunInstances": ANY}
 DIALECTS: dict[DialectName, Dialect] = {
     "eucalyptus-1.4": Dialect("query-v1", "walrus", OLDEST_API, _TO_2, sends_get=True, user_data_characters=2400,
                               takes_sparse=False, lists_encoded=False, broken_names=r"crypt.gz|tgz|.tar",
-                              bucket_mib=5 << 10, names_images=False, has_tags=False, has_hvm=False),
+                              bucket_mib=5 << 10, most_buckets=5, names_images=False, has_tags=False, has_hvm=False),
     "eucalyptus-2": Dialect("v2", "walrus", OLDEST_API, _TO_2, lists_encoded=False, names_images=False, has_tags=False,
                             has_hvm=False),
     "eucalyptus-3.0": Dialect("v2", "walrus", OLDEST_API, _TO_3, has_tags=False, has_hvm=False),
     "eucalyptus-3.3": Dialect("v4", "walrus", OLDEST_API, _LATER, largest_gib=30),
+    "eucalyptus-4.0": Dialect("v4", "walrus", OLDEST_API, _LATER, largest_gib=30, needs_kernel=True),
     "eucalyptus-4.2": Dialect("v4", "walrus", API_OF_4_4, _LATER, acl="aws-exec-read", largest_gib=30,
                               needs_kernel=True),
     "eucalyptus-5": Dialect("v4", "s3v4", "2016-11-15", _LATER, acl="aws-exec-read", largest_gib=30, needs_kernel=True),

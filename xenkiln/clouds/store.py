@@ -50,6 +50,29 @@ class Store:
             except ClientError as error:
                 if read_code(error) not in OWN:
                     raise
+        self._probe(bucket)
+
+    def check_bucket(self, bucket: str) -> None:
+        """CloudError where the bucket cannot be written, or is not there and cannot be made; nothing is left."""
+        with explain_refusals(f"{self._name}, bucket {bucket}"):
+            try:
+                self._s3.list_objects(Bucket=bucket, MaxKeys=1)
+            except ClientError as error:
+                if read_code(error) not in NO_BUCKET:
+                    raise
+                self._check_count(bucket)
+                return
+        self._probe(bucket)
+
+    def _check_count(self, bucket: str) -> None:
+        limit = self._dialect.most_buckets
+        names = sorted(each["Name"] for each in self._s3.list_buckets().get("Buckets") or []) if limit else []
+        if limit and len(names) >= limit:
+            raise CloudError(f"there is no such bucket, and you have {len(names)}, which is all that the cloud allows",
+                             place=f"{self._name}, bucket {bucket}",
+                             next_step=f"use one of {', '.join(names)}: is the name right?")  # fmt: skip
+
+    def _probe(self, bucket: str) -> None:
         self.put(bucket, PROBE, b"")
         self.delete(bucket, PROBE)
 

@@ -8,7 +8,7 @@ from xenkiln.clouds.dialects import DIALECTS
 from xenkiln.commands import upload
 from xenkiln.model.loader import LoadedCloud
 from xenkiln.publishing.amazon import publish_ami, require_ami
-from xenkiln.publishing.component import open_registered
+from xenkiln.publishing.component import open_bundle, open_registered
 from xenkiln.publishing.limits import require_bucket_room, require_fit
 from xenkiln.publishing.opening import open_target, require_publishable
 from xenkiln.publishing.ownership import hold_records
@@ -44,8 +44,9 @@ def run(subject: Subject, cloud: LoadedCloud) -> None:
             require_fit(subject, target)
             # Read now, or the kernel's line would have the time that the root filesystem takes.
             tell("read the files")
-            subject.list_components()
-            for role in [role for role in ROLES if role in subject.files]:
+            roles = [role for role in ROLES if role in subject.files]
+            require_bucket_room([open_bundle(subject, role, target) for role in roles], records)
+            for role in roles:
                 print(f"{title}  {role:<8}{publish_component(subject, role, target, records, tell)}")
 
 
@@ -62,7 +63,6 @@ def publish_component(subject: Subject, role: Role, target: Target, records: Rec
     bundle = open_registered(subject, role, target)
     sent = 0
     if not find_registered(subject, bundle.component, target, records) and not is_sent(bundle, records):
-        require_bucket_room(bundle)
         sent = send_stream(bundle, records, lambda text: tell(f"{role}: {text}"))
     found = register_component(bundle, records, tell)
     if not found.is_new:

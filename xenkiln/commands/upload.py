@@ -16,12 +16,12 @@ from xenkiln.system.progress import show_progress
 
 
 def check(subject: Subject, cloud: LoadedCloud) -> None:
-    """Refuse before anything is built, and before anything is sent: each bucket must be there and writable."""
+    """Refuse before anything is built, and before anything is sent; a bucket is made when something goes into it."""
     require_publishable(subject, cloud)
     if not cloud.recipe.embedded:
         target = open_target(cloud, lambda _: None)
         for bucket in dict.fromkeys(target.find_bucket(subject, role) for role in subject.files):
-            target.store.open_bucket(bucket)
+            target.store.check_bucket(bucket)
 
 
 def run(subject: Subject, cloud: LoadedCloud, role: Role) -> None:
@@ -40,6 +40,6 @@ def run(subject: Subject, cloud: LoadedCloud, role: Role) -> None:
                 print(f"{title}  up to date: {locate(bundle)}")
                 return
             require_fit(subject, target)
-            require_bucket_room(bundle)
+            require_bucket_room([bundle], records)
             sent = send_folder(bundle, records, tell)
     print(f"{title}  {time.monotonic() - started:.1f} s  {sent / 1e6:.1f} MB sent, {locate(bundle)}")

@@ -10,7 +10,8 @@ from xenkiln.model.fields import Line, Section, Url, Word, fault_at, match_shape
 from xenkiln.model.publish import BucketName, KeyPairName
 
 DialectName = Literal[
-    "eucalyptus-1.4", "eucalyptus-2", "eucalyptus-3.0", "eucalyptus-3.3", "eucalyptus-4.2", "eucalyptus-5", "amazon"
+    "eucalyptus-1.4", "eucalyptus-2", "eucalyptus-3.0", "eucalyptus-3.3", "eucalyptus-4.0", "eucalyptus-4.2",
+    "eucalyptus-5", "amazon"
 ]
 """Named for the first release that speaks so; eucalyptus-2 is 1.5 to 2.0."""
 UserPath = Annotated[str, match_shape(r"^(~/|/)[^\n]+$", "an absolute path, or one that begins with ~/")]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from xenkiln.bundle.archive import LARGEST_PLAIN_BYTES
+from xenkiln.bundle.estimate import estimate_bundle
 from xenkiln.clouds.image_kind import describe_image_kind, find_kind_problem
 from xenkiln.errors import BuildError, HostError
 from xenkiln.publishing.bundling import Bundle, find_broken_name
-from xenkiln.publishing.sending import bucket_of
+from xenkiln.publishing.records import Records
+from xenkiln.publishing.registering import find_registered
+from xenkiln.publishing.sending import bucket_of, is_uploaded
 from xenkiln.publishing.subject import PREFIXES, Subject
 from xenkiln.publishing.target import Target
 
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
+SURE = 0.9
+"""How much of an estimate by samples will be sent for certain."""
 
 
 def find_broken_names(subject: Subject, target: Target) -> Iterator[HostError]:
@@ -70,13 +75,28 @@ def _find_kind_problem(subject: Subject) -> str:
             " it, or choose virtualization: hvm where the cloud has it")  # fmt: skip
 
 
-def require_bucket_room(bundle: Bundle) -> None:
-    """Raise HostError where the component's bucket is full."""
-    target = bundle.target
-    if not target.dialect.bucket_mib:
-        return
-    bucket = bucket_of(bundle)
-    used = sum(stored.size for stored in target.store.list_objects(bucket, "").values()) >> 20
-    if used >= target.dialect.bucket_mib:
-        raise HostError(f"the bucket {bucket} is full: {used} MiB of {target.dialect.bucket_mib}", place=target.name,
-                        next_step=f"doit prune:{target.name}, or use another bucket")  # fmt: skip
+def require_bucket_room(bundles: Iterable[Bundle], records: Records) -> None:
+    """Raise HostError where those of the bundles that the cloud does not have will not fit into their buckets.
+
+    What is there of them already counts as part of what is to be sent.
+    """
+    wanted: dict[str, list[Bundle]] = {}
+    for bundle in bundles:
+        if bundle.target.dialect.bucket_mib and not _is_there(bundle, records):
+            wanted.setdefault(bucket_of(bundle), []).append(bundle)
+    for bucket, own in wanted.items():
+        target, names = own[0].target, tuple(f"{bundle.component.name}." for bundle in own)
+        objects = target.store.list_objects(bucket, "")
+        used = sum(stored.size for name, stored in objects.items() if not name.startswith(names))
+        needed = sum(estimate_bundle(bundle.component.file, bundle.lay_out()) for bundle in own)
+        if used + needed * SURE > target.dialect.bucket_mib * MIB:
+            files = " and ".join(bundle.component.file.name for bundle in own)
+            fact = (f"the bucket {bucket} has {used / MIB:.1f} of the {target.dialect.bucket_mib} MiB that"
+                    f" {target.recipe.dialect} allows, and {files} will take about {needed / MIB:.1f}")  # fmt: skip
+            step = f"doit prune:{target.name}, or use another bucket"
+            raise HostError(fact, place=target.name, next_step=step)
+
+
+def _is_there(bundle: Bundle, records: Records) -> bool:
+    registered = find_registered(bundle.subject, bundle.component, bundle.target, records)
+    return bool(registered) or is_uploaded(bundle, records)
