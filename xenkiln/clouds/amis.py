@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from xenkiln.clouds.calls import PATIENCE, Patience, call_patiently
+from xenkiln.clouds.ids import check_id
+from xenkiln.clouds.refusals import make_plain
 from xenkiln.clouds.snapshots import delete_snapshot, find_snapshot
 from xenkiln.clouds.tags import is_ours, list_tags, read_tags
 from xenkiln.errors import BuildError, CloudError
@@ -70,7 +72,7 @@ def check_ami(ami: Ami) -> None:
 def find_ami(ec2: Any, name: str, tags: Mapping[str, str], patience: Patience = PATIENCE) -> str | None:
     """The id of a living image of ours with this name and at least these tags; raises CloudError."""
     found = _find_named(ec2, name, patience)
-    return str(found["ImageId"]) if found and _has_tags(found, tags) else None
+    return _read_id(found) if found and _has_tags(found, tags) else None
 
 
 def register_ami(ec2: Any, ami: Ami, *, tell: Tell, patience: Patience = PATIENCE) -> str:
@@ -97,7 +99,7 @@ def register_ami(ec2: Any, ami: Ami, *, tell: Tell, patience: Patience = PATIENC
 def _find_named(ec2: Any, name: str, patience: Patience) -> dict[str, Any] | None:
     filters = [{"Name": "name", "Values": [name]}]
     answer = call_patiently(lambda: ec2.describe_images(Owners=["self"], Filters=filters), f"image {name}", patience)
-    return next((each for each in answer["Images"] if each.get("Name") == name and each["State"] in ALIVE), None)
+    return next((each for each in answer["Images"] if each.get("Name") == name and _is_alive(each)), None)
 
 
 def _has_tags(described: Mapping[str, Any], tags: Mapping[str, str]) -> bool:
@@ -107,14 +109,24 @@ def _has_tags(described: Mapping[str, Any], tags: Mapping[str, str]) -> bool:
 
 def _list_snapshots(described: Mapping[str, Any]) -> list[str]:
     mappings: Iterable[Mapping[str, Any]] = described.get("BlockDeviceMappings", ())
-    return [each["Ebs"]["SnapshotId"] for each in mappings if "SnapshotId" in each.get("Ebs", {})]
+    return [check_id(each["Ebs"]["SnapshotId"], "snapshot", "images") for each in mappings
+            if "SnapshotId" in each.get("Ebs", {})]  # fmt: skip
+
+
+def _read_id(described: Mapping[str, Any]) -> str:
+    return check_id(described.get("ImageId"), "image", "images")
+
+
+def _is_alive(described: Mapping[str, Any]) -> bool:
+    return described.get("State") in ALIVE
 
 
 def _confirm(found: Mapping[str, Any], ami: Ami) -> str:
     """The id of the image that is there, where it is the one that is wanted."""
-    ami_id = str(found["ImageId"])
+    ami_id = _read_id(found)
     wanted = {"Architecture": ami.arch, "VirtualizationType": ami.virtualization, "BootMode": ami.boot_mode}
-    other = [f"{key} {found[key]}" for key, value in wanted.items() if value and found.get(key, value) != value]
+    other = [make_plain(f"{key} {found[key]}") for key, value in wanted.items()
+             if value and found.get(key, value) != value]  # fmt: skip
     if other or not (ami.snapshot_id in _list_snapshots(found) or _has_tags(found, ami.tags)):
         reason = f" ({', '.join(other)})" if other else ""
         raise CloudError(f"{ami_id} has this name already, and is another image{reason}", place=f"image {ami.name}",
@@ -144,7 +156,7 @@ def _register(ec2: Any, ami: Ami, patience: Patience, tell: Tell) -> str:
     request |= {key: value for key, value in chosen.items() if value}
     place = f"image {ami.name}"
     try:
-        return str(call_patiently(lambda: ec2.register_image(**request), place, patience, note=tell)["ImageId"])
+        return _read_id(call_patiently(lambda: ec2.register_image(**request), place, patience, note=tell))
     except CloudError as refusal:
         # An earlier try may have done it, and its answer been lost.
         found = _find_named(ec2, ami.name, patience) if refusal.code == DUPLICATE else None
@@ -157,14 +169,14 @@ def _wait_until_available(ec2: Any, ami_id: str, patience: Patience, tell: Tell)
     deadline, looks = time.monotonic() + WAIT_SECONDS, 0
     while True:
         found = _describe(ec2, ami_id, patience)
-        state = found["State"] if found else "not seen yet"
+        state = make_plain(str(found.get("State"))) if found else "not seen yet"
         if found and state == "available":
             return found
         looks += 1
         pause = min(LONGEST_LOOK_SECONDS, patience.pause_seconds(looks))
         is_hopeless = found is not None and state not in ALIVE
         if is_hopeless or time.monotonic() + pause > deadline:
-            reason = (found or {}).get("StateReason", {}).get("Message", "")
+            reason = make_plain((found or {}).get("StateReason", {}).get("Message", ""))
             raise CloudError(f"the image is {state}{': ' if reason else ''}{reason}", place=ami_id,
                              next_step="deregister it, and register it again")  # fmt: skip
         tell(f"waiting for {ami_id}, {state}")
@@ -206,7 +218,7 @@ def _delete_own(ec2: Any, snapshot_id: str, ami_id: str, patience: Patience, tel
         return False
     filters = [{"Name": "block-device-mapping.snapshot-id", "Values": [snapshot_id]}]
     answer = call_patiently(lambda: ec2.describe_images(Owners=["self"], Filters=filters), snapshot_id, patience)
-    users = [each["ImageId"] for each in answer["Images"] if each["ImageId"] != ami_id and each["State"] in ALIVE]
+    users = [_read_id(each) for each in answer["Images"] if each.get("ImageId") != ami_id and _is_alive(each)]
     if users:
         tell(f"{snapshot_id} stays: {', '.join(users)} is made of it")
         return False
@@ -226,5 +238,5 @@ class Own:
 def list_own(ec2: Any, patience: Patience = PATIENCE) -> list[Own]:
     """Every living image of the user's that xenkiln made; raises CloudError."""
     answer = call_patiently(lambda: ec2.describe_images(Owners=["self"]), "images", patience)
-    return [Own(each["ImageId"], read_tags(each), str(each.get("CreationDate", "")))
-            for each in answer["Images"] if each["State"] in ALIVE and is_ours(each)]  # fmt: skip
+    return [Own(_read_id(each), read_tags(each), str(each.get("CreationDate", "")))
+            for each in answer["Images"] if _is_alive(each) and is_ours(each)]  # fmt: skip

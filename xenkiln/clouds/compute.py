@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from xenkiln.clouds.connection import Connection
+from xenkiln.clouds.ids import check_id
 from xenkiln.clouds.refusals import UNSURE_CODES, explain_refusals
 from xenkiln.errors import CloudError
+from xenkiln.system.commands import make_printable
 
 GONE = ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidInstanceID.NotFound", "NoSuchImage")
 """Of an id that is not there; other words of a server for it are not known, and then it is an error."""
@@ -76,7 +78,7 @@ class Compute:
         settings = {} if self._dialect.is_amazon else {"ZoneNames": ["verbose"]}
         with self._asking("availability zones"):
             found = self._ec2.describe_availability_zones(**settings).get("AvailabilityZones") or []
-        return [Zone(each.get("ZoneName", ""), each.get("State", "")) for each in found]
+        return [Zone(_read_word(each, "ZoneName"), _read_word(each, "State")) for each in found]
 
     def list_images(self, ids: Iterable[str] = ()) -> list[Image]:
         """Images of these ids, or all that the user owns; ids that are not there are left out."""
@@ -88,12 +90,9 @@ class Compute:
             if error.code in GONE:
                 return []
             raise
-        return [
-            Image(each.get("ImageId", ""), each.get("ImageLocation") or "", each.get("State") or "",
-                  each.get("ImageType") or "", each.get("Name") or "", each.get("OwnerId") or "",
-                  each.get("KernelId") or "", each.get("RamdiskId") or "")
-            for each in found
-        ]  # fmt: skip
+        fields = ("ImageLocation", "State", "ImageType", "Name", "OwnerId", "KernelId", "RamdiskId")
+        return [Image(check_id(each.get("ImageId"), "image", f"{self._name}, images"),
+                      *(_read_word(each, field) for field in fields)) for each in found]  # fmt: skip
 
     def find_image(self, image_id: str) -> Image | None:
         """The image of this id, None where the cloud does not know it or cannot run it any more."""
@@ -121,12 +120,12 @@ class Compute:
                 known = self._ec2.register_image(ImageLocation=location, **settings).get("ImageId")
             if not known:
                 raise CloudError("the cloud gives no id", place=f"{self._name}, {place}", next_step="run it again")
+            return check_id(known, "image", f"{self._name}, {place}")
         except CloudError:
             with suppress(CloudError):
                 if found := self.find_location(location):
                     return found.id
             raise
-        return str(known)
 
     def deregister(self, image_id: str) -> bool:
         """Take an image from the cloud; False where it was not there."""
@@ -143,8 +142,8 @@ class Compute:
         """Start one instance; `settings` as RunInstances names them."""
         with self._asking(f"run {image_id}"):
             answer = self._ec2.run_instances(ImageId=image_id, MinCount=1, MaxCount=1, **settings)
-        instances = _read_reservation(answer)
-        if not instances or not instances[0].id:
+        instances = self._read_reservation(answer)
+        if not instances:
             raise CloudError("the cloud tells of no instance that it has started", place=f"{self._name}, run",
                              next_step="run it again: one that was started is found")  # fmt: skip
         return instances[0]
@@ -159,7 +158,24 @@ class Compute:
             if error.code in GONE:
                 return []
             raise
-        return [instance for reservation in found for instance in _read_reservation(reservation)]
+        return [instance for reservation in found for instance in self._read_reservation(reservation)]
+
+    def _read_reservation(self, reservation: Mapping[str, Any]) -> list[Instance]:
+        return [self._read_instance(each) for each in reservation.get("Instances") or ()]
+
+    def _read_instance(self, each: Mapping[str, Any]) -> Instance:
+        place = f"{self._name}, instances"
+        image = each.get("ImageId")
+        return Instance(
+            check_id(each.get("InstanceId"), "instance", place), check_id(image, "image", place) if image else "",
+            _read_word(each.get("State") or {}, "Name"),
+            _read_word(each, "PublicDnsName") or _read_word(each, "PublicIpAddress"),
+            _read_word(each, "PrivateDnsName"), _read_word(each, "InstanceType"),
+            _read_word(each.get("Placement") or {}, "AvailabilityZone"), _read_word(each, "KeyName"),
+            _read_word(each, "StateTransitionReason"),
+            each["LaunchTime"].timestamp() if each.get("LaunchTime") else 0.0,
+            tuple((_read_word(tag, "Key"), _read_word(tag, "Value")) for tag in each.get("Tags") or ()),
+        )  # fmt: skip
 
     def find_instance(self, instance_id: str) -> Instance | None:
         """The instance of this id, None where the cloud does not know it any more."""
@@ -186,7 +202,7 @@ class Compute:
         """The names of the user's key pairs."""
         with self._asking("key pairs"):
             found = self._ec2.describe_key_pairs().get("KeyPairs") or []
-        return [each.get("KeyName", "") for each in found]
+        return [_read_word(each, "KeyName") for each in found]
 
     def create_keypair(self, name: str) -> str:
         """Make a key pair that is not there; the private key, which the cloud does not keep.
@@ -228,16 +244,9 @@ class Compute:
                 self._ec2.create_tags(Resources=list(ids), Tags=[{"Key": key, "Value": tags[key]} for key in tags])
 
 
-def _read_reservation(reservation: Mapping[str, Any]) -> list[Instance]:
-    return [
-        Instance(each.get("InstanceId", ""), each.get("ImageId", ""), (each.get("State") or {}).get("Name", ""),
-                 each.get("PublicDnsName") or each.get("PublicIpAddress") or "", each.get("PrivateDnsName") or "",
-                 each.get("InstanceType", ""), (each.get("Placement") or {}).get("AvailabilityZone", ""),
-                 each.get("KeyName", ""), each.get("StateTransitionReason") or "",
-                 each["LaunchTime"].timestamp() if each.get("LaunchTime") else 0.0,
-                 tuple((tag["Key"], tag["Value"]) for tag in each.get("Tags") or ()))
-        for each in reservation.get("Instances") or ()
-    ]  # fmt: skip
+def _read_word(described: Mapping[str, Any], field: str) -> str:
+    """A text of the cloud's as a terminal may have it, "" where there is none."""
+    return make_printable(str(described.get(field) or ""))
 
 
 def wait_for(pause_seconds: float, limit_seconds: float) -> Iterator[float]:

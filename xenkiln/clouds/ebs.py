@@ -17,6 +17,7 @@ from xenkiln.clouds.blocks import BLOCK_BYTES, Content, encode_digest, hash_bloc
 from xenkiln.clouds.calls import PATIENCE, Patience, call_patiently
 from xenkiln.clouds.crew import work_together
 from xenkiln.clouds.ebs_state import UploadState, read_state, write_state
+from xenkiln.clouds.ids import check_id
 from xenkiln.clouds.snapshots import COMPLETED, PENDING, delete_snapshot, find_snapshot, wait_for_snapshot
 from xenkiln.clouds.tags import list_tags
 from xenkiln.errors import BuildError, CloudError
@@ -117,7 +118,7 @@ def _start_snapshot(site: Site, content: Content, upload: UploadState, state: Pa
         if refusal.code in DISAGREEMENTS:
             state.unlink(missing_ok=True)
         raise
-    return str(answer["SnapshotId"])
+    return check_id(answer.get("SnapshotId"), "snapshot", "a new snapshot")
 
 
 def _update_tags(site: Site, upload: UploadState, tags: Mapping[str, str], state: Path) -> None:

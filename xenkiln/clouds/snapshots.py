@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xenkiln.clouds.calls import Patience, call_patiently
+from xenkiln.clouds.refusals import make_plain
 from xenkiln.clouds.tags import is_ours, read_tags
 from xenkiln.errors import CloudError
 from xenkiln.system.progress import Tell
@@ -39,7 +40,8 @@ def find_snapshot(ec2: Any, snapshot_id: str, patience: Patience) -> Snapshot:
     found = answer["Snapshots"]
     if not found:
         return Snapshot("")
-    return Snapshot(found[0]["State"], found[0].get("Progress", ""), is_ours(found[0]), read_tags(found[0]))
+    state, progress = (make_plain(str(found[0].get(field) or "")) for field in ("State", "Progress"))
+    return Snapshot(state, progress, is_ours(found[0]), read_tags(found[0]))
 
 
 def wait_for_snapshot(ec2: Any, snapshot_id: str, patience: Patience, tell: Tell, limit_seconds: float) -> bool:

@@ -29,7 +29,7 @@ def list_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
 def read_tags(described: Mapping[str, Any]) -> dict[str, str]:
     """The tags of something as the cloud describes it."""
     pairs: Iterable[Mapping[str, str]] = described.get("Tags") or ()
-    return {pair["Key"]: pair["Value"] for pair in pairs}
+    return {pair.get("Key", ""): pair.get("Value", "") for pair in pairs}
 
 
 def is_ours(described: Mapping[str, Any]) -> bool:
