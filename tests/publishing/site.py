@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xenkiln.commands import console, deregister, launch, publish, terminate
+from xenkiln.commands import console, deregister, keypair, launch, publish, terminate
 from xenkiln.lab.cloud.account import write_eucarc
 from xenkiln.lab.cloud.cloud import Cloud
 from xenkiln.lab.cloud.connection import LOOPBACK, Server
@@ -58,6 +58,14 @@ class Site:
     def launch(self, **options: str) -> str:
         launch.run(self.subject, self.cloud, **options)
         return self.records.read("instance")["id"]
+
+    def keypair(self) -> None:
+        keypair.run(self.cloud)
+
+    @property
+    def key(self) -> Path:
+        """Where the private key is kept."""
+        return self.records.folder.parent / "keys" / "xenkiln.pem"
 
     def console(self) -> None:
         console.run(self.subject, self.cloud)

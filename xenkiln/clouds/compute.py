@@ -198,11 +198,11 @@ class Compute:
             text = self._ec2.get_console_output(InstanceId=instance_id).get("Output") or ""
         return text.encode("utf-8", "surrogateescape")
 
-    def list_keypairs(self) -> list[str]:
-        """The names of the user's key pairs."""
+    def list_keypairs(self) -> dict[str, str]:
+        """The names of the user's key pairs, and the fingerprint of each, "" where the cloud tells none."""
         with self._asking("key pairs"):
             found = self._ec2.describe_key_pairs().get("KeyPairs") or []
-        return [_read_word(each, "KeyName") for each in found]
+        return {_read_word(each, "KeyName"): _read_word(each, "KeyFingerprint") for each in found}
 
     def create_keypair(self, name: str) -> str:
         """Make a key pair that is not there; the private key, which the cloud does not keep.

@@ -31,6 +31,8 @@ NUMBERED = re.compile(r"\.\d+")
 CONNECT_SECONDS = 10
 ADDRESSING = "AddressingType"
 NOT_REPEATABLE = ("RegisterImage", "RunInstances", "CreateKeyPair")
+ONCE_AT_AMAZON = ("CreateKeyPair",)
+"""Others have a token or a name of their own there, by which a second try changes nothing."""
 NOT_SENT = (ConnectTimeoutError, EndpointConnectionError)
 UNSURE_STATUSES = (500, 502, 504)
 
@@ -74,6 +76,8 @@ def connect(name: str, dialect: Dialect, access: Access, *, timeout_seconds: int
                       request_checksum_calculation="when_required", response_checksum_validation="when_required",
                       **shared),
     )  # fmt: skip
+    for operation in ONCE_AT_AMAZON if dialect.is_amazon else NOT_REPEATABLE:
+        ec2.meta.events.register_first(f"needs-retry.ec2.{operation}", _end_unsure)
     if not dialect.is_amazon:
         _teach(ec2, s3, dialect)
     return Connection(name, dialect, access, ec2, s3)
@@ -118,8 +122,6 @@ def _teach(ec2: Any, s3: Any, dialect: Dialect) -> None:
 
     ec2.meta.events.register("provide-client-params.ec2.RunInstances", keep)
     ec2.meta.events.register("before-call.ec2", fit)
-    for name in NOT_REPEATABLE:
-        ec2.meta.events.register_first(f"needs-retry.ec2.{name}", _end_unsure)
     ec2.meta.events.register("before-sign.ec2", shape)
     s3.meta.events.unregister("before-call.s3", add_expect_header)
     if not dialect.lists_encoded:
