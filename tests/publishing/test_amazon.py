@@ -224,3 +224,17 @@ def test_prune_keeps_the_newest_and_what_runs(
     assert f"2 taken back, 3 kept, {known[2]}, {known[1]}" in capsys.readouterr().out
     prune.run(desk.cloud)
     assert "0 taken back, 3 kept" in capsys.readouterr().out
+
+
+def test_prune_keeps_what_was_put_back(begin_at_amazon: Begin, amazon: StrictAmazon) -> None:
+    desk = begin_at_amazon(more="keep: 1\n")
+    first = desk.publish()
+    desk.write("disk.img", as_disk(b"two"))
+    desk.publish()
+    desk.write("disk.img", as_disk(b"three"))
+    newest = desk.publish()
+    desk.write("disk.img", as_disk(b"one"))
+    assert desk.publish() == first
+    prune.run(desk.cloud)
+    assert amazon.images.keys() == {first, newest}
+    assert desk.publish() == first

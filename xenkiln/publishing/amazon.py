@@ -19,6 +19,7 @@ from xenkiln.publishing.records import REGISTERED, Records
 from xenkiln.publishing.subject import Component, Subject
 from xenkiln.publishing.target import Target
 from xenkiln.system.commands import Runner
+from xenkiln.system.layout import build_folder
 
 WORKERS = 32
 """Blocks are 512 KiB: many at the same time hide how long each answer takes."""
@@ -122,6 +123,9 @@ def prune_amis(target: Target, keep: int, tell: Tell) -> tuple[list[str], list[s
         if name := each.tags.get(IMAGE):
             groups[name].append(each)
     used = {each.image_id for each in target.compute.list_instances() if each.state not in ENDED}
+    # What was published last from here may have been so long before.
+    used |= {Records(path.parent).read(REGISTERED).get("root.id", "")
+             for path in (build_folder() / "clouds" / target.name).glob(f"*/{REGISTERED}.json")}  # fmt: skip
     gone, kept = [], []
     for group in groups.values():
         for number, each in enumerate(sorted(group, key=lambda each: (each.created, each.id), reverse=True)):
