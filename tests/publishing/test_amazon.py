@@ -23,10 +23,11 @@ Begin = Callable[..., Desk]
 
 @pytest.mark.parametrize(("section", "file", "form"), [
     (PV_GRUB, "root.img", {"VirtualizationType": "paravirtual", "KernelId": AKI, "RootDeviceName": "/dev/xvda1"}),
-    (HVM, "disk.img", {"VirtualizationType": "hvm", "RootDeviceName": "/dev/xvda"}),
+    (HVM, "disk.img", {"VirtualizationType": "hvm", "RootDeviceName": "/dev/xvda", "EnaSupport": "true"}),
+    ({**HVM, "ena": False}, "disk.img", {"VirtualizationType": "hvm"}),
     ({**HVM, "boot_mode": "legacy-bios", "description": "one of ours"}, "disk.img",
-     {"VirtualizationType": "hvm", "BootMode": "legacy-bios", "Description": "one of ours"}),
-], ids=["pv-grub", "hvm", "hvm with its boot mode"])  # fmt: skip
+     {"VirtualizationType": "hvm", "BootMode": "legacy-bios", "Description": "one of ours", "EnaSupport": "true"}),
+], ids=["pv-grub", "hvm", "hvm without ena", "hvm with its boot mode"])  # fmt: skip
 def test_an_image_is_registered_as_what_it_is(
     section: dict[str, Any], file: str, form: dict[str, str], begin_at_amazon: Begin, amazon: StrictAmazon
 ) -> None:
@@ -34,7 +35,7 @@ def test_an_image_is_registered_as_what_it_is(
     image = amazon.images[desk.publish()]
     assert form.items() <= image.form.items()
     assert image.form["Architecture"] == "x86_64"
-    assert {"KernelId", "BootMode", "RamdiskId"} & image.form.keys() <= form.keys()
+    assert {"KernelId", "BootMode", "RamdiskId", "EnaSupport"} & image.form.keys() <= form.keys()
     (snapshot,) = amazon.snapshots.values()
     assert image.form["BlockDeviceMapping.1.Ebs.SnapshotId"] == snapshot.id
     data = (desk.images / file).read_bytes()
@@ -96,6 +97,7 @@ def test_what_would_never_boot_is_refused_before_anything_is_sent(
     ({}, "next: publish: {kernel_id: aki-..."),
     ({**PV_GRUB, "ramdisk_id": "ari-99fe2101"}, "next: leave publish.ramdisk_id out"),
     (OLD_KIND, "next: kernel: {in_image: true}"),
+    ({**HVM, "boot_mode": "uefi", "ena": False}, "UEFI is on Nitro alone"),
 ])  # fmt: skip
 def test_what_amazon_cannot_take_is_refused_before_it_is_asked(
     section: dict[str, Any], words: str, begin_at_amazon: Begin, amazon: StrictAmazon

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from moto.server import ThreadedMotoServer
 
-from publishing.amazon_site import HVM, Desk
+from publishing.amazon_site import HVM, PV_GRUB, Desk
 from xenkiln.commands import cloud, console, instances, keypair, launch, terminate
 from xenkiln.errors import BuildError, HostError
+from xenkiln.publishing.instance_types import choose_instance_type
 
 Begin = Callable[..., Desk]
 
@@ -68,3 +71,26 @@ def test_options_reach_amazon_or_are_refused(begin_at_amazon: Begin, moto: str) 
     (found,) = desk.target.connection.ec2.describe_addresses(PublicIps=[address])["Addresses"]
     assert found["InstanceId"] == known
     terminate.run(desk.subject, desk.cloud)
+
+
+def test_the_usual_type_is_one_that_starts_the_image(begin_at_amazon: Begin, moto: str) -> None:
+    desk = begin_at_amazon(HVM, moto)
+    desk.publish()
+    with pytest.raises(HostError, match=r"m1.large runs no hvm image\n  next: take another, such as t3.micro"):
+        launch.run(desk.subject, desk.cloud, instance_type="m1.large")
+    launch.run(desk.subject, desk.cloud)
+    instance = desk.target.compute.find_instance(desk.records.read("instance")["id"])
+    assert instance
+    assert instance.kind == "t3.micro"
+    terminate.run(desk.subject, desk.cloud)
+
+
+@pytest.mark.parametrize(("section", "usual"), [(HVM, "t3.micro"), ({**HVM, "ena": False}, "t2.micro"),
+                                                (PV_GRUB, "m1.small")])  # fmt: skip
+def test_the_usual_type_is_by_virtualization_and_driver(
+    section: dict[str, Any], usual: str, begin_at_amazon: Begin
+) -> None:
+    desk = begin_at_amazon(section)
+    assert choose_instance_type(desk.subject, desk.target, "") == usual
+    assert choose_instance_type(desk.subject, desk.target, "m3.large") == "m3.large"
+    assert choose_instance_type(replace(desk.subject, arch="i386"), desk.target, "") != "t3.micro"

@@ -207,6 +207,7 @@ def _stop(*_: object) -> int:
     ("1.4", {"virtualization": "hvm"}, "eucalyptus-1.4 runs no hvm guests\n  next: publish: {virtualization: para"),
     ("2.0", {"virtualization": "hvm"}, "eucalyptus-2 runs no hvm guests"),
     ("4.4", {"virtualization": "hvm", "boot_mode": "uefi"}, "boot_mode is Amazon's\n  next: leave it out"),
+    ("4.4", {"virtualization": "hvm", "ena": False}, "ena is Amazon's\n  next: leave it out"),
 ])  # fmt: skip
 def test_what_a_release_does_not_have(profile: str, section: dict[str, Any], words: str, begin: Begin) -> None:
     site = with_publish(begin(profile), **section)

@@ -38,8 +38,8 @@ class Publish(Section):
     """Which cloud an image goes to, and as what.
 
     cloud: a recipe of recipes/clouds. kernel_id and ramdisk_id name what that cloud has already, in place of the
-    image's own. reproducible: the same key, iv and parts for the same image and the same user's key
-    (from 8 GiB on: for one with the same holes).
+    image's own. ena: whether the image's kernel has Amazon's network driver. reproducible: the same key, iv and parts
+    for the same image and the same user's key (from 8 GiB on: for one with the same holes).
     """
 
     cloud: Name = "lab"
@@ -48,6 +48,7 @@ class Publish(Section):
     description: Description = ""
     virtualization: Literal["paravirtual", "hvm"] = "paravirtual"
     boot_mode: Literal["legacy-bios", "uefi", "uefi-preferred"] | None = None
+    ena: bool | None = None
     kernel_id: KernelId | None = None
     ramdisk_id: RamdiskId | None = None
     reproducible: bool = False
@@ -59,6 +60,8 @@ class Publish(Section):
             raise ValueError("hvm boots what is on its disk: kernel_id and ramdisk_id go with paravirtual")
         if self.boot_mode and self.virtualization != "hvm":
             raise ValueError("boot_mode goes with virtualization: hvm")
+        if self.ena and self.virtualization != "hvm":
+            raise ValueError("ena goes with virtualization: hvm")
         return self
 
 
@@ -69,7 +72,7 @@ class Launch(Section):
     take the place of those that were registered with the image. address: one of the user's own, given to the instance.
     """
 
-    instance_type: Word = "m1.small"
+    instance_type: Word | None = None
     keypair: KeyPairName | None = None
     security_groups: tuple[GroupName, ...] = ()
     user_data: RecipePath | None = None

@@ -45,7 +45,7 @@ def publish_ami(subject: Subject, target: Target, records: Records, tell: Tell) 
     )  # fmt: skip
     publish = subject.publish
     ami = Ami(component.name, publish.description, subject.arch, publish.virtualization, snapshot,
-              publish.boot_mode, _name_root(subject), publish.kernel_id, tags=tags)  # fmt: skip
+              publish.boot_mode, _name_root(subject), publish.kernel_id, subject.has_ena, tags=tags)  # fmt: skip
     known = register_ami(connection.ec2, ami, tell=tell)
     note_ami(records, component, known, snapshot)
     state_path(records, component).unlink(missing_ok=True)
@@ -59,6 +59,10 @@ def require_ami(subject: Subject) -> None:
     """
     publish = subject.publish
     if publish.virtualization == "hvm":
+        if publish.boot_mode == "uefi" and not subject.has_ena:
+            raise HostError("UEFI is on Nitro alone, which starts no image without the driver ena",
+                            place=f"{subject.place}: publish", next_step="ena: true, where the image's kernel has it,"
+                            " or boot_mode: legacy-bios")  # fmt: skip
         return
     facts = {
         "Amazon boots a paravirtual image by pv-grub alone":

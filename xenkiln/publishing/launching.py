@@ -11,6 +11,7 @@ from xenkiln.clouds.compute import ENDED, Instance, wait_for
 from xenkiln.clouds.refusals import UNSURE_CODES
 from xenkiln.errors import BuildError, CloudError, HostError
 from xenkiln.publishing.bundling import Tell
+from xenkiln.publishing.instance_types import choose_instance_type
 from xenkiln.publishing.records import INSTANCE, REGISTERED, Records
 from xenkiln.publishing.registering import adopt_registered
 from xenkiln.publishing.subject import Subject
@@ -192,7 +193,7 @@ def list_settings(
     groups = wishes.security_groups or launch.security_groups
     zone = wishes.zone or launch.zone
     settings = {
-        "InstanceType": wishes.instance_type or launch.instance_type,
+        "InstanceType": choose_instance_type(subject, target, wishes.instance_type or launch.instance_type or ""),
         "KeyName": wishes.keypair or launch.keypair or find_keypair(target),
         "SecurityGroups": list(groups),
         "KernelId": ids["kernel"],

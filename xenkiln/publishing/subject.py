@@ -60,6 +60,13 @@ class Subject:
     carries_kernel: bool = True
     planned_mib: int = 0
 
+    @property
+    def has_ena(self) -> bool:
+        """Whether its kernel drives the network cards of Amazon's Nitro, which start no 32-bit guest."""
+        publish = self.publish
+        wanted = self.arch == "x86_64" if publish.ena is None else publish.ena
+        return publish.virtualization == "hvm" and wanted
+
     def list_components(self) -> list[Component]:
         """The components there are, with their digests; raises BuildError where a file is missing."""
         sums = self._read_sums() if self.is_built else {}
@@ -76,7 +83,7 @@ class Subject:
         parts: list[object] = [role, found[role], self.arch]
         if role == "root":
             settings = self.publish.model_dump(include={"virtualization", "boot_mode", "kernel_id", "ramdisk_id"})
-            parts += [self.root_device, settings, dict(found)]
+            parts += [self.root_device, settings, dict(found), *(["ena"] if self.has_ena else [])]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _read_sums(self) -> dict[str, str]:

@@ -108,8 +108,9 @@ def find_misfits(subject: Subject, target: Target) -> Iterator[XenkilnError]:
         yield HostError(f"{target.recipe.dialect} takes no paravirtual image without a kernel and a ramdisk",
                         place=subject.place, next_step="publish: {kernel_id: eki-..., ramdisk_id: eri-...} names"
                         " what the cloud has")  # fmt: skip
-    if publish.boot_mode and not dialect.is_amazon:
-        yield HostError("boot_mode is Amazon's", place=subject.place, next_step="leave it out for this cloud")
+    if not dialect.is_amazon and (publish.boot_mode or publish.ena is not None):
+        field = "boot_mode" if publish.boot_mode else "ena"
+        yield HostError(f"{field} is Amazon's", place=subject.place, next_step="leave it out for this cloud")
     for role in subject.files if not dialect.is_amazon else ():
         try:
             target.find_bucket(subject, role)
