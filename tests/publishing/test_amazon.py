@@ -15,6 +15,8 @@ import pytest
 from clouds.amazon.strict_ebs import StrictAmazon
 
 from publishing.amazon_site import AKI, BLOCK, HVM, OLD_KIND, PV_GRUB, Desk, as_disk, as_filesystem
+from xenkiln.clouds import crew, ebs
+from xenkiln.clouds.bandwidth import Bandwidth
 from xenkiln.commands import launch, prune, publish
 from xenkiln.errors import BuildError, CloudError, HostError
 
@@ -240,3 +242,31 @@ def test_prune_keeps_what_was_put_back(begin_at_amazon: Begin, amazon: StrictAma
     prune.run(desk.cloud)
     assert amazon.images.keys() == {first, newest}
     assert desk.publish() == first
+
+
+def test_the_limits_of_the_recipe_hold(
+    begin_at_amazon: Begin, amazon: StrictAmazon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = begin_at_amazon(more="parallel: 2\nbandwidth_mib: 4096\ntimeout_seconds: 7\n")
+    desk.write("disk.img", as_disk(os.urandom(4 * BLOCK)))
+    crews, sent = [], []
+    work, wait = crew.work_together, Bandwidth.wait_for
+
+    def gather(items: Any, put: Any, workers: int, look: Any) -> None:
+        crews.append(workers)
+        work(items, put, workers, look)
+
+    def note(bandwidth: Bandwidth, count: int) -> None:
+        sent.append(count)
+        wait(bandwidth, count)
+
+    monkeypatch.setattr(ebs, "work_together", gather)
+    monkeypatch.setattr(Bandwidth, "wait_for", note)
+    amazon.choose_fault = lambda name, count: "500" if (name, count) == ("PutSnapshotBlock", 1) else None
+    desk.publish()
+    assert crews == [2]
+    # What is sent again counts again.
+    assert sent == [BLOCK] * 6 == [BLOCK] * amazon.count("PutSnapshotBlock")
+    config = desk.target.connection.make_ebs().meta.config
+    assert (config.read_timeout, config.connect_timeout, config.max_pool_connections) == (7, 7, 4)
+    assert replace(desk.target, recipe=desk.cloud.recipe.model_copy(update={"parallel": None})).parallel == 32

@@ -39,28 +39,33 @@ UNSURE_STATUSES = (500, 502, 504)
 
 @dataclass(frozen=True)
 class Connection:
-    """A cloud that was connected to. ec2 and s3 are boto3 clients, which any number of threads may use."""
+    """A cloud that was connected to. ec2 and s3 are boto3 clients, which any number of threads may use.
+
+    patience: botocore's settings of how long, and for how many threads.
+    """
 
     name: str
     dialect: Dialect
     access: Access
     ec2: Any
     s3: Any
+    patience: dict[str, int]
 
-    def make_ebs(self, threads: int) -> Any:
-        """A client of Amazon's EBS direct API for so many threads."""
+    def make_ebs(self) -> Any:
+        """A client of Amazon's EBS direct API."""
         return _open_session(self.access).client(
             "ebs", endpoint_url=self.access.ec2_url or None, verify=self.access.verify,
-            config=Config(retries={"mode": "standard", "total_max_attempts": 1}, max_pool_connections=threads + 1),
+            config=Config(retries={"mode": "standard", "total_max_attempts": 1}, **self.patience),
         )  # fmt: skip
 
 
 def connect(name: str, dialect: Dialect, access: Access, *, timeout_seconds: int, threads: int) -> Connection:
     """Make both clients; nothing is sent yet."""
     session = _open_session(access)
-    shared = {
-        "connect_timeout": min(CONNECT_SECONDS, timeout_seconds), "read_timeout": timeout_seconds,
-        "retries": {"mode": "standard", "total_max_attempts": TRIES}, "max_pool_connections": threads + 2,
+    patience = {"connect_timeout": min(CONNECT_SECONDS, timeout_seconds), "read_timeout": timeout_seconds,
+                "max_pool_connections": threads + 2}  # fmt: skip
+    shared: dict[str, Any] = {
+        **patience, "retries": {"mode": "standard", "total_max_attempts": TRIES},
         # Its models are of today: Amazon wants a Name that releases before 3.0 do not know.
         "parameter_validation": False,
     }  # fmt: skip
@@ -80,7 +85,7 @@ def connect(name: str, dialect: Dialect, access: Access, *, timeout_seconds: int
         ec2.meta.events.register_first(f"needs-retry.ec2.{operation}", _end_unsure)
     if not dialect.is_amazon:
         _teach(ec2, s3, dialect)
-    return Connection(name, dialect, access, ec2, s3)
+    return Connection(name, dialect, access, ec2, s3, patience)
 
 
 def _open_session(access: Access) -> Any:

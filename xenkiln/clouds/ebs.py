@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from xenkiln.clouds.bandwidth import Bandwidth
 from xenkiln.clouds.blocks import BLOCK_BYTES, Content, encode_digest, hash_block, read_block, read_content
 from xenkiln.clouds.calls import PATIENCE, Patience, call_patiently
 from xenkiln.clouds.crew import work_together
@@ -44,6 +45,7 @@ class Site:
     ec2: Any
     patience: Patience
     tell: Tell
+    bandwidth: Bandwidth | None = None
 
 
 def upload_snapshot(
@@ -57,6 +59,7 @@ def upload_snapshot(
     workers: int,
     tell: Tell,
     patience: Patience = PATIENCE,
+    bandwidth: Bandwidth | None = None,
 ) -> str:
     """Make a completed snapshot of an image and return its id.
 
@@ -68,7 +71,7 @@ def upload_snapshot(
         raise BuildError(f"a snapshot's description has 1 to {LONGEST_DESCRIPTION} characters", place=str(image),
                          next_step="shorten it")  # fmt: skip
     list_tags(tags)
-    site = Site(ebs, ec2, patience, tell)
+    site = Site(ebs, ec2, patience, tell, bandwidth)
     tell(f"reading {image.name}")
     content = read_content(image)
     upload = _find_upload(site, content, state)
@@ -193,6 +196,8 @@ def _put_block(
     site: Site, snapshot_id: str, index: int, digest: bytes, data: bytes, pace: _Pace, stop: threading.Event
 ) -> None:
     def put() -> None:
+        if site.bandwidth:
+            site.bandwidth.wait_for(len(data))
         site.ebs.put_snapshot_block(
             SnapshotId=snapshot_id, BlockIndex=index, BlockData=data, DataLength=len(data),
             Checksum=encode_digest(digest), ChecksumAlgorithm=ALGORITHM,

@@ -56,7 +56,7 @@ class CloudRecipe(Section):
     bucket: BucketName | None = None
     keypair: KeyPairName = "xenkiln"
     keep: Annotated[int, Field(ge=1)] = 3
-    parallel: Annotated[int, Field(ge=1, le=64)] = 4
+    parallel: Annotated[int, Field(ge=1, le=64)] | None = None
     bandwidth_mib: Annotated[int, Field(ge=1)] | None = None
     timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
 

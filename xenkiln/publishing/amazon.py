@@ -21,8 +21,6 @@ from xenkiln.publishing.target import Target
 from xenkiln.system.commands import Runner
 from xenkiln.system.layout import build_folder
 
-WORKERS = 32
-"""Blocks are 512 KiB: many at the same time hide how long each answer takes."""
 UNKNOWN = "unknown"
 STATE_ENDING = ".snapshot.json"
 IMAGE, RECIPE, DIGEST, LOCK, REVISION = ("xenkiln:image", "xenkiln:recipe", "xenkiln:digest", "xenkiln:lock",
@@ -40,8 +38,8 @@ def publish_ami(subject: Subject, target: Target, records: Records, tell: Tell) 
     drop_begun(records, target, tell, keep=state_path(records, component))
     tags = list_tags(subject, component)
     snapshot = upload_snapshot(
-        connection.make_ebs(WORKERS), connection.ec2, component.file, description=component.name, tags=tags,
-        state=state_path(records, component), workers=WORKERS, tell=tell,
+        connection.make_ebs(), connection.ec2, component.file, description=component.name, tags=tags,
+        state=state_path(records, component), workers=target.parallel, tell=tell, bandwidth=target.bandwidth,
     )  # fmt: skip
     publish = subject.publish
     ami = Ami(component.name, publish.description, subject.arch, publish.virtualization, snapshot,

@@ -43,7 +43,7 @@ def send_folder(bundle: Bundle, records: Records, tell: Tell) -> int:
     objects = read_record(bundle)["objects"]
     parts = {name: objects[name] for name in sorted(objects) if name != bundle.manifest_name}
     uploader = make_uploader(bundle, records, tell, sum(size for size, _ in parts.values()))
-    with uploader.open(bundle.target.recipe.parallel):
+    with uploader.open(bundle.target.parallel):
         for name, (_, md5) in parts.items():
             uploader.add(name, (bundle.folder / name).read_bytes(), md5)
     finish(bundle, records, uploader, (bundle.folder / bundle.manifest_name).read_bytes())
@@ -71,7 +71,7 @@ def send_stream(bundle: Bundle, records: Records, tell: Tell) -> int:
         uploader.total_bytes = made_bytes * max(data_bytes, read_bytes) // max(read_bytes, 1)
         uploader.add(name_part(bundle.component.name, part.number), data, part.md5)
 
-    with uploader.open(bundle.target.recipe.parallel):
+    with uploader.open(bundle.target.parallel):
         content = uploader.feed(lambda: bundle.make_parts(secret, send, note))
     finish(bundle, records, uploader, bundle.make_manifest(content, secret))
     return uploader.sent_bytes

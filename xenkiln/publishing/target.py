@@ -19,11 +19,14 @@ from xenkiln.publishing.subject import Component, Role, Subject
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from xenkiln.clouds.bandwidth import Bandwidth
     from xenkiln.clouds.compute import Compute
     from xenkiln.clouds.connection import Connection
     from xenkiln.clouds.store import Store
 
 MIB = 1 << 20
+PARTS, BLOCKS = 4, 32
+"""What is sent at the same time: Amazon's blocks are 512 KiB, and many of them hide how long each answer takes."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +58,27 @@ class Target:
         from xenkiln.clouds.connection import connect  # boto3 takes a moment, and `doit list` needs none of it
 
         return connect(self.name, self.dialect, self.access, timeout_seconds=self.recipe.timeout_seconds,
-                       threads=self.recipe.parallel)  # fmt: skip
+                       threads=self.parallel)  # fmt: skip
+
+    @property
+    def parallel(self) -> int:
+        """How many parts or blocks are sent at the same time."""
+        return self.recipe.parallel or (BLOCKS if self.dialect.is_amazon else PARTS)
+
+    @cached_property
+    def bandwidth(self) -> Bandwidth | None:
+        """The limit of all that is sent there."""
+        from xenkiln.clouds.bandwidth import Bandwidth
+
+        limit = self.recipe.bandwidth_mib
+        return Bandwidth(limit * MIB) if limit else None
 
     @cached_property
     def store(self) -> Store:
         """Its buckets."""
-        from xenkiln.clouds.bandwidth import Bandwidth
         from xenkiln.clouds.store import Store
 
-        limit = self.recipe.bandwidth_mib
-        return Store(self.connection, Bandwidth(limit * MIB) if limit else None)
+        return Store(self.connection, self.bandwidth)
 
     @cached_property
     def compute(self) -> Compute:
