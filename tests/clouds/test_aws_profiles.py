@@ -9,7 +9,9 @@ import pytest
 
 from clouds.telling import list_told
 from xenkiln.clouds.access import Access, find_access
+from xenkiln.clouds.connection import connect
 from xenkiln.clouds.credentials import find_credentials
+from xenkiln.clouds.dialects import DIALECTS
 from xenkiln.errors import HostError
 from xenkiln.model.cloud import CloudCredentials, CloudRecipe, DialectName
 
@@ -105,3 +107,31 @@ def test_what_gives_nothing_is_named_without_secrets(
 def test_without_anything_all_is_named(home: Path) -> None:
     with pytest.raises(HostError, match=r"(?s)3 things are missing.*aws_access_key_id is not set for the default"):
         find_access(make_recipe(None), {}, "a.yaml")
+
+
+SERVICES = "[services mine]\nebs =\n  endpoint_url = http://of-profile:1\n"
+
+
+@pytest.mark.parametrize(("more", "config", "variables", "wanted"), [
+    ({}, "", {}, "https://ebs.eu-west-1.amazonaws.com"),
+    ({"ec2_url": "http://ec2:1"}, "", {}, "https://ebs.eu-west-1.amazonaws.com"),
+    ({"ec2_url": "http://ec2:1", "ebs_url": "http://ebs:1"}, f"services = mine\n{SERVICES}", {}, "http://ebs:1"),
+    ({"ec2_url": "http://ec2:1"}, f"services = mine\n{SERVICES}", {}, "http://of-profile:1"),
+    ({}, "endpoint_url = http://all:1\n", {}, "http://all:1"),
+    ({}, "", {"AWS_ENDPOINT_URL_EBS": "http://variable:1"}, "http://variable:1"),
+])  # fmt: skip
+def test_ebs_is_where_it_is_said_to_be_and_never_at_ec2(
+    more: dict[str, str], config: str, variables: dict[str, str], wanted: str, home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    put(home, KEYS.format("one"), f"[profile one]\nregion = eu-west-1\n{config}")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    access = find_access(make_recipe("one").model_copy(update=more), {}, "a.yaml")
+    connection = connect("mine", DIALECTS["amazon"], access, timeout_seconds=1, threads=1)
+    assert connection.make_ebs().meta.endpoint_url == wanted
+
+
+def test_no_eucalyptus_has_that_service() -> None:
+    with pytest.raises(ValueError, match="goes with dialect: amazon"):
+        make_recipe("one", "eucalyptus-4.2", ebs_url="http://ebs:1")

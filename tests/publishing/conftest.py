@@ -100,9 +100,10 @@ def begin_at_amazon(
 
     def start(section: dict[str, Any] = HVM, endpoint: str = "", more: str = "") -> Desk:
         path = tmp_path / "ec2.yaml"
-        path.write_text(f"summary: Amazon\ndialect: amazon\naws_region: eu-west-1\n{more}")
+        server = endpoint or amazon.endpoint
+        path.write_text(f"summary: Amazon\ndialect: amazon\naws_region: eu-west-1\nebs_url: {server}\n{more}")
         # As every tool of Amazon is told where else it is.
-        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint or amazon.endpoint)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", server)
         desk = Desk(make_tiny_for(section), load_recipe(path, CloudRecipe), images)
         for name in ("vmlinuz", "initrd.img"):
             (images / name).write_bytes(name.encode())

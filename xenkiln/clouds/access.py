@@ -26,7 +26,7 @@ BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0
 
 @dataclass(frozen=True)
 class Access:
-    """ec2_url and s3_url: without a slash at the end; empty where Amazon's own of the region is meant.
+    """ec2_url, s3_url and ebs_url: without a slash at the end; empty where Amazon's own of the region is meant.
 
     verify: as requests has it: whether https is checked, or a file with the authorities. source: where all this came
     from, in words. token: empty for keys that last.
@@ -40,6 +40,7 @@ class Access:
     region: str
     verify: bool | str
     source: str
+    ebs_url: str = ""
 
 
 def find_access(recipe: CloudRecipe, environment: Mapping[str, str], place: str) -> Access:
@@ -55,12 +56,13 @@ def find_access(recipe: CloudRecipe, environment: Mapping[str, str], place: str)
     token = attempt(lambda: _find_key(source, "token") if source.get("token") else "")
     ec2_url = attempt(lambda: _find_url(recipe, source, "ec2_url", place))
     s3_url = attempt(lambda: _find_url(recipe, source, "s3_url", place))
+    ebs_url = attempt(lambda: _find_url(recipe, source, "ebs_url", place)) if recipe.dialect == "amazon" else ""
     region = attempt(lambda: _find_region(recipe, source, place))
     verify = attempt(lambda: _find_verify(recipe, source, place))
     if problems.found:
         problems.refuse()
     return Access(access_key or "", secret_key or "", token or "", ec2_url or "", s3_url or "", region or "",
-                  False if verify is None else verify, source.words)  # fmt: skip
+                  False if verify is None else verify, source.words, ebs_url or "")  # fmt: skip
 
 
 def _find_key(source: Source, role: Role) -> str:
@@ -73,9 +75,8 @@ def _find_key(source: Source, role: Role) -> str:
     return value
 
 
-def _find_url(recipe: CloudRecipe, source: Source, role: Literal["ec2_url", "s3_url"], place: str) -> str:
-    own = recipe.ec2_url if role == "ec2_url" else recipe.s3_url
-    if own:
+def _find_url(recipe: CloudRecipe, source: Source, role: Literal["ec2_url", "s3_url", "ebs_url"], place: str) -> str:
+    if own := {"ec2_url": recipe.ec2_url, "s3_url": recipe.s3_url, "ebs_url": recipe.ebs_url}[role]:
         return check_url(own, f"{place}: {role}")
     if value := source.get(role):
         return check_url(value, source.name(role))

@@ -16,7 +16,7 @@ REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 ENVIRONMENT_PAIR = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 NAMES: dict[Role, str] = {
     "access_key": "aws_access_key_id", "secret_key": "aws_secret_access_key", "region": "region",
-    "ec2_url": "endpoint_url", "s3_url": "endpoint_url", "verify": "ca_bundle",
+    "ec2_url": "endpoint_url", "s3_url": "endpoint_url", "ebs_url": "endpoint_url", "verify": "ca_bundle",
 }  # fmt: skip
 
 
@@ -100,4 +100,4 @@ def _read_options(session: Any, words: str) -> dict[Role, Setting]:
             if value and isinstance(value, str)}  # fmt: skip
 
 
-SERVICES: dict[str, Role] = {"ec2": "ec2_url", "s3": "s3_url"}
+SERVICES: dict[str, Role] = {"ec2": "ec2_url", "s3": "s3_url", "ebs": "ebs_url"}

@@ -54,7 +54,7 @@ class Connection:
     def make_ebs(self) -> Any:
         """A client of Amazon's EBS direct API."""
         return _open_session(self.access).client(
-            "ebs", endpoint_url=self.access.ec2_url or None, verify=self.access.verify,
+            "ebs", endpoint_url=self.access.ebs_url or None, verify=self.access.verify,
             config=Config(retries={"mode": "standard", "total_max_attempts": 1}, **self.patience),
         )  # fmt: skip
 

@@ -12,15 +12,15 @@ from typing import Literal, NoReturn, TypeVar
 from xenkiln.errors import HostError
 
 Role = Literal[
-    "access_key", "secret_key", "token", "ec2_url", "s3_url", "region", "verify",
+    "access_key", "secret_key", "token", "ec2_url", "s3_url", "ebs_url", "region", "verify",
     "account", "private_key", "certificate", "cloud_certificate",
 ]  # fmt: skip
 T = TypeVar("T")
 
 SPOKEN: dict[Role, str] = {
     "access_key": "access key", "secret_key": "secret key", "token": "session token", "ec2_url": "URL of EC2",
-    "s3_url": "URL of S3", "region": "region", "verify": "word about certificates", "account": "account number",
-    "private_key": "private key for bundles", "certificate": "certificate for bundles",
+    "s3_url": "URL of S3", "ebs_url": "URL of EBS", "region": "region", "verify": "word about certificates",
+    "account": "account number", "private_key": "private key for bundles", "certificate": "certificate for bundles",
     "cloud_certificate": "certificate of the cloud",
 }  # fmt: skip
 

@@ -41,8 +41,9 @@ class CloudRecipe(Section):
     """An EC2-compatible cloud. The name is the file's.
 
     dialect: what the cloud's release understands. embedded: the lab's own, which runs on this machine. ec2_url and
-    s3_url: where the credentials do not say. certificates: a file with the authorities that the cloud's https is
-    checked by, or "not checked". limits: of uploads, in MiB/s and at the same time.
+    s3_url: where the credentials do not say. ebs_url: of Amazon's EBS direct API, where it is not its own.
+    certificates: a file with the authorities that the cloud's https is checked by, or "not checked". limits: of
+    uploads, in MiB/s and at the same time.
     """
 
     summary: Line
@@ -51,6 +52,7 @@ class CloudRecipe(Section):
     credentials: CloudCredentials = CloudCredentials()
     ec2_url: Url | None = None
     s3_url: Url | None = None
+    ebs_url: Url | None = None
     aws_region: Word | None = None
     certificates: UserPath | Literal["not checked"] | None = None
     bucket: BucketName | None = None
@@ -59,6 +61,13 @@ class CloudRecipe(Section):
     parallel: Annotated[int, Field(ge=1, le=64)] | None = None
     bandwidth_mib: Annotated[int, Field(ge=1)] | None = None
     timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
+
+    @model_validator(mode="after")
+    def check_ebs(self) -> CloudRecipe:
+        """No Eucalyptus has that service."""
+        if self.ebs_url and self.dialect != "amazon":
+            raise fault_at(("ebs_url",), "goes with dialect: amazon")
+        return self
 
     @model_validator(mode="after")
     def check_embedded(self) -> CloudRecipe:
