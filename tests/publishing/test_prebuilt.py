@@ -16,6 +16,7 @@ from publishing.conftest import Begin
 from publishing.site import Site, make_tiny
 from xenkiln.commands import publish
 from xenkiln.errors import BuildError, HostError, XenkilnError
+from xenkiln.model.cloud import CloudRecipe
 from xenkiln.model.loader import load_recipe
 from xenkiln.model.prebuilt import PrebuiltRecipe
 from xenkiln.publishing.subject import make_subject
@@ -193,6 +194,18 @@ def test_the_shipped_recipe_says_what_is_to_be_unpacked_first(begin: Begin) -> N
     loaded = load_recipe(PROJECT / "recipes" / "prebuilt" / "euca-ttylinux.yaml", PrebuiltRecipe)
     with pytest.raises(XenkilnError, match=r"there is no such kernel: /root/ttylinux/vmlinuz-2\.6\.16\.33-xen"):
         publish.check(make_subject(loaded), site.cloud)
+
+
+def test_the_shipped_recipe_goes_to_the_cloud_that_it_names(
+    begin_prebuilt: BeginPrebuilt, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shipped = (PROJECT / "recipes" / "prebuilt" / "euca-ttylinux.yaml").read_text()
+    site = begin_prebuilt("1.4", shipped.replace("/root/ttylinux", str(folder)))
+    named = load_recipe(PROJECT / "recipes" / "clouds" / f"{site.subject.publish.cloud}.yaml", CloudRecipe)
+    assert named.recipe.embedded
+    assert named.recipe.dialect == site.cloud.recipe.dialect
+    publish.check(site.subject, named)
+    assert set(publish_all(site)) == {"kernel", "root"}
 
 
 @pytest.mark.parametrize(("data", "words"), [
