@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from bundle.by_hand import Owner, open_sealed
 
 from publishing import meddling
 from publishing.conftest import Meet
@@ -50,6 +52,29 @@ class Vault:
             for value in (secret.key, secret.iv):
                 yield from (value, value.hex().encode(), value.hex().upper().encode(), base64.b64encode(value)[:-2])
 
+    def learn(self) -> dict[str, Secret]:
+        """Keys and ivs of the bundles that the cloud has, by the prefix of their names: opened as the user can."""
+        folder = self.site.server.folder / "credentials"
+        (key_file,), (certificate,) = folder.glob("euca2-*-pk.pem"), folder.glob("euca2-*-cert.pem")
+        owner, found = Owner(key_file, certificate), {}
+        for name in self.site.target.store.list_objects("images", ""):
+            if name.endswith(".manifest.xml"):
+                manifest = self.site.target.store.get("images", name, 1 << 20)
+                values = [open_sealed(manifest, f"user_encrypted_{what}", owner) for what in ("key", "iv")]
+                found[name.partition("-")[0]] = Secret(*map(bytes.fromhex, values))
+        self.bundles += found.values()
+        return found
+
+    def check_kept(self, path: Path) -> Secret:
+        """The key and iv of a stream that goes on; the file has nothing else that is secret, and is its owner's."""
+        assert path.stat().st_mode & 0o777 == 0o600
+        text = path.read_text()
+        kept = json.loads(text)
+        assert kept.keys() == {"bundle", "key", "iv"}
+        secret = Secret(bytes.fromhex(kept["key"]), bytes.fromhex(kept["iv"]))
+        self.check(text.replace(kept["key"], "").replace(kept["iv"], ""), path)
+        return secret
+
     def check(self, text: str | bytes, where: object) -> None:
         data = text.encode(errors="surrogateescape") if isinstance(text, str) else text
         found = [form for form in self.list_forms() if form in data]
@@ -61,6 +86,8 @@ class Vault:
         for path in build.rglob("*"):
             if path.is_file() and not path.is_symlink():
                 if allowed(path):
+                    if is_kept_secret(path):
+                        self.check_kept(path)
                     assert path.stat().st_mode & 0o777 == 0o600
                     count += 1
                 else:
@@ -196,32 +223,46 @@ def test_doit_tells_nothing_either(meet: Meet, tmp_path: Path) -> None:
     (recipes / "prebuilt" / "old.yaml").write_text(
         f"summary: Made elsewhere\nkernel: {site.images}/vmlinuz\nramdisk: {site.images}/initrd.img\n"
         f"root: {site.images}/root.img\nlaunch: {{user_data: start.sh, variables: {{word: password}}}}\n")
-    verbs = ["bundle", "upload", "register", "publish", "launch", "terminate", "deregister"]
-    words = ["-v", "2", "keypair:mine", *(f"{verb}:old" for verb in verbs), "cloud=mine"]
-    output = run_doit(recipes, words, Vault(site), tmp_path)
-    assert "deregister:old" in output
+    vault = Vault(site)
+    # The last one takes the manifests away, which have the keys that are looked for.
+    verbs = ["bundle", "upload", "register", "publish", "launch", "terminate"]
+    run_doit(recipes, ["keypair:mine", *(f"{verb}:old" for verb in verbs)], vault, tmp_path)
+    assert len(set(vault.bundles)) == len(ROLES)
+    assert "deregister:old" in run_doit(recipes, ["deregister:old"], vault, tmp_path)
     meddler.meddle(meddling.is_part, meddling.refuse("SignatureDoesNotMatch", 403), ALWAYS)
-    output = run_doit(recipes, ["-v", "2", "publish:old", "cloud=mine"], Vault(site), tmp_path, code=1)
+    output = run_doit(recipes, ["publish:old"], vault, tmp_path, code=1)
     assert "check the access key" in output
     assert "Traceback" not in output
+    (path,) = vault.site.records.folder.parent.rglob("*.secret")
+    kept = vault.check_kept(path)
+    assert kept in vault.bundles
+    # In one stream, which goes on with the key that was kept: it is that of its own bundle.
+    meddler.rules.clear()
+    run_doit(recipes, ["publish:old"], vault, tmp_path)
+    assert vault.learn()["vmlinuz"] == kept
+    assert len(set(vault.bundles)) == 2 * len(ROLES)
 
 
 def run_doit(recipes: Path, words: list[str], vault: Vault, folder: Path, code: int = 0) -> str:
-    """Its output, in which there is no secret; nor is there one in a command line, or in a file that it leaves."""
+    """Its output, in which there is no secret; nor is there one in a command line, or in a file that it leaves.
+
+    Those of the bundles that it has made and not finished are in their files, and those of the others at the cloud.
+    """
     seen: set[bytes] = set()
     environment = {**os.environ, "XENKILN_RECIPES": str(recipes / "images")}
     with (folder / "output").open("wb") as output, subprocess.Popen(
-        [sys.executable, "-m", "doit", *words], cwd=PROJECT, env=environment, stdout=output, stderr=output,
-        start_new_session=True,
+        [sys.executable, "-m", "doit", "-v", "2", *words, "cloud=mine"], cwd=PROJECT, env=environment, stdout=output,
+        stderr=output, start_new_session=True,
     ) as process, watched(process, seen):  # fmt: skip
         pass
     text = (folder / "output").read_text()
     assert process.returncode == code, text
     assert any(b"doit" in line for line in seen)
+    vault.learn()
+    vault.bundles += [vault.check_kept(path) for path in vault.site.records.folder.parent.rglob("*.secret")]
     for line in seen:
         vault.check(line, "a command line")
     vault.check(text, "doit's output")
+    vault.check((vault.site.server.folder / "requests.log").read_bytes(), "the cloud's log")
     vault.check_files(lambda path: is_private_key(path) or is_kept_secret(path))
-    for secret in vault.site.records.folder.parent.rglob("*.secret"):
-        assert secret.stat().st_mode & 0o777 == 0o600
     return text
