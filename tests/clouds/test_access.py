@@ -210,7 +210,7 @@ def test_any_file_gives_variables(tmp_path_factory: pytest.TempPathFactory, data
     path = tmp_path_factory.getbasetemp() / "garbage"
     path.write_bytes(data)
     path.chmod(0o600)
-    assert all(name.isidentifier() for name in read_eucarc(path, {}))
+    assert all(name.isidentifier() for name in read_eucarc(path, {}).values)
     assert read_key_file(path, "x").keys() <= {"access_key", "secret_key"}
 
 
@@ -250,7 +250,7 @@ def test_no_error_shows_a_secret(
     path = put_eucarc(home / ".euca", "File", owners, **{"EC2_SECRET_KEY": SECRET} | more)
     environment: dict[str, str] = {}
     if place == "environment":
-        environment = read_eucarc(path, {})
+        environment = read_eucarc(path, {}).values
         path.unlink()
     with pytest.raises(HostError) as caught:
         find_both(environment)
@@ -265,3 +265,23 @@ def test_nothing_that_is_found_shows_a_secret(home: Path, owners: dict[str, Owne
     assert (access.secret_key, access.token) == (SECRET, SECRET)
     assert SECRET not in f"{access!r} {access} {credentials!r}"
     assert str(owners["user"].key.private_numbers().d) not in repr(credentials)
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_what_only_a_shell_could_tell_is_named_with_its_line(is_named: bool, home: Path) -> None:
+    path = home / ".euca" / "eucarc"
+    path.write_text("HOST=$(hostname)\nexport EC2_URL=http://$HOST:8773/x\nexport S3_URL=http://s3\n"
+                    "export EC2_ACCESS_KEY=a EC2_SECRET_KEY=`cat secret`\n")  # fmt: skip
+    named = CloudCredentials(eucarc=str(path)) if is_named else CloudCredentials()
+    recipe = RECIPE.model_copy(update={"credentials": named})
+    with pytest.raises(HostError, match=r"2 things are missing or wrong") as caught:
+        find_access(recipe, {}, "a.yaml")
+    for line, name in ((2, "EC2_URL"), (4, "EC2_SECRET_KEY")):
+        assert f"{path}: line {line}: {name}: is set to what only a shell could tell" in str(caught.value)
+    assert "write the value itself there" in str(caught.value)
+
+
+def test_a_folder_is_no_eucarc(tmp_path: Path) -> None:
+    recipe = CloudRecipe(summary="A", dialect="eucalyptus-2", credentials=CloudCredentials(eucarc=str(tmp_path)))
+    with pytest.raises(HostError, match=rf"is a folder, and no eucarc\n  next: name the file: {tmp_path}/eucarc"):
+        find_access(recipe, {}, "a.yaml")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xenkiln.clouds.eucarc import read_eucarc
+from xenkiln.clouds.eucarc import Eucarc, read_eucarc
 
 OF_1_4 = """\
 EUCA_KEY_DIR=$(dirname $(readlink -f ${BASH_SOURCE}))
@@ -41,7 +41,7 @@ def read(folder: Path, text: str) -> dict[str, str]:
     path = folder / "my keys" / "eucarc"
     path.parent.mkdir()
     path.write_text(text)
-    return read_eucarc(path, {"HOME": "/home/me"})
+    return read_eucarc(path, {"HOME": "/home/me"}).values
 
 
 def test_that_of_1_4_has_the_account_in_an_alias(tmp_path: Path) -> None:
@@ -82,6 +82,13 @@ export I="a\\$D b"'$D'"\\\\"
 export J=''
 K=$UNKNOWN.x
 export L="it's"
+export M=${D:-/no}/m N=${Q:-/yes}/n O="${Q-a b}" P=${J:-empty} Q2=${J-kept}
+export R=one\\
+two S=3
+# a comment \\
+export T=4
+export U=5
+unset U
 """
 
 
@@ -90,26 +97,62 @@ def test_words_are_what_sh_makes_of_them(tmp_path: Path) -> None:
     names = sorted(ours)
     script = f"{LINES}\n" + "".join(f'printf "%s\\\\0" "${name}"\n' for name in names)
     done = subprocess.run(["sh", "-c", script], env={"HOME": "/home/me"}, capture_output=True, check=True, text=True)
-    assert names == list("ABCDEFGHIJKL")
+    assert names == sorted([*"ABCDEFGHIJKLMNOPRSTU", "Q2"])
     assert [ours[name] for name in names] == done.stdout.split("\0")[:-1]
 
 
 @pytest.mark.parametrize(
-    "value", ["${Q:-/d}", "$(date)", "`id`", "a$(id)", '"a`id`"', "$((1))", "'open", '"open', "a|b"]
+    "value", ["${Q:-$(id)}", "${Q%/}", "$1", "$(date)", "`id`", "a$(id)", '"a`id`"', "$((1))", "'open", '"open', "a|b"]
 )
 def test_what_only_a_shell_could_tell_is_left_out(tmp_path: Path, value: str) -> None:
-    assert read(tmp_path, f"export A={value}\nexport B=kept\n") == {"B": "kept"}
+    path = tmp_path / "eucarc"
+    path.write_text(f"A=known\nexport A={value}\nexport B=kept\n# on\nexport C=${{A}}/c D=\"$A\"\n")
+    assert read_eucarc(path, {"A": "of another"}) == Eucarc({"B": "kept"}, {"A": 2, "C": 5, "D": 5})
 
 
 def test_the_folder_is_that_of_the_file_or_of_what_a_link_leads_to(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real/eucarc").write_text(OF_1_4)
     (tmp_path / "eucarc").symlink_to("real/eucarc")
-    assert read_eucarc(tmp_path / "eucarc", {})["EUCALYPTUS_CERT"] == f"{tmp_path}/real/cloud-cert.pem"
+    assert read_eucarc(tmp_path / "eucarc", {}).values["EUCALYPTUS_CERT"] == f"{tmp_path}/real/cloud-cert.pem"
     (tmp_path / "real/eucarc").write_text(OF_4)
-    assert read_eucarc(tmp_path / "eucarc", {})["EUCALYPTUS_CERT"] == f"{tmp_path}/cloud-cert.pem"
+    assert read_eucarc(tmp_path / "eucarc", {}).values["EUCALYPTUS_CERT"] == f"{tmp_path}/cloud-cert.pem"
 
 
 @pytest.mark.parametrize("text", ["", "\0\xff", "export =x", "export A='open", 'export B="open', "A"])
 def test_what_is_no_eucarc_has_no_variables(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text) == {}
+
+
+@pytest.mark.parametrize("line", [
+    '$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)', '"$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"',
+    '$(dirname "$(readlink -f "${BASH_SOURCE}")")', '"$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"',
+    '$(dirname -- "$BASH_SOURCE")', '$(cd "$( dirname "${BASH_SOURCE[0]}" )" >/dev/null 2>&1 && pwd)',
+    '"$(dirname "$(realpath "$BASH_SOURCE")")"',
+])  # fmt: skip
+def test_the_folder_however_it_is_asked_for(tmp_path: Path, line: str) -> None:
+    text = f"EUCA_KEY_DIR={line.replace('( d', '(d')}\nexport EC2_CERT=${{EUCA_KEY_DIR}}/cert.pem\n"
+    ours = read(tmp_path, text)["EC2_CERT"]
+    path = tmp_path / "my keys" / "eucarc"
+    script = f'. "{path}"; printf %s "$EC2_CERT"'
+    assert ours == subprocess.run(["bash", "-c", script], capture_output=True, check=True, text=True).stdout
+    assert ours == f"{path.parent}/cert.pem"
+
+
+@pytest.mark.parametrize(("text", "wanted"), [
+    ("if [ -f x ]; then\n  export A=1\nelse\n  export A=2\nfi\nexport B=3\n", Eucarc({"B": "3"}, {"A": 4})),
+    ("if true; then export A=1; fi; export B=3\n", Eucarc({"B": "3"}, {"A": 1})),
+    ("if [ -n \"$(id)\" ]; then export A=1; fi\nexport B=3\n", Eucarc({"B": "3"}, {"A": 1})),
+    ("case $- in\n *i*) A=1;;\nesac\nexport B=3\n", Eucarc({"B": "3"}, {"A": 2})),
+    ("f() {\n export A=1\n}\nB=3\n", Eucarc({"B": "3"}, {"A": 2})),
+    ("A=1\n[ -f x ] && export A=2\nB=3 && C=4\n", Eucarc({"B": "3"}, {"A": 2, "C": 3})),
+    ("A=1\nif true; then unset A; fi\n", Eucarc({}, {"A": 2})),
+    ("A=$(id)\nA=1\nB=1\nB+=2\n", Eucarc({"A": "1"}, {"B": 4})),
+    ("export \\\n A=$(id)\nC=\\\n3\n", Eucarc({"C": "3"}, {"A": 1})),
+    ("A='open\\\nx'\nB=\"it's \\\nopen\"\nC=4 # it's \\\nD=5\n",
+     Eucarc({"B": "it's open", "C": "4", "D": "5"}, {"A": 1})),
+])  # fmt: skip
+def test_what_stands_under_a_condition_is_unknown(text: str, wanted: Eucarc, tmp_path: Path) -> None:
+    path = tmp_path / "eucarc"
+    path.write_text(text)
+    assert read_eucarc(path, {}) == wanted

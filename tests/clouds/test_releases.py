@@ -36,7 +36,7 @@ def test_variables_are_what_bash_makes_of_them(release: str, tmp_path: Path) -> 
     words = ["bash", "-c", 'source "$0" 2>/dev/null; env -0', str(path)]
     done = subprocess.run(words, env={"HOME": "/home/me", "PATH": "/usr/bin:/bin"}, stdout=subprocess.PIPE, check=True)
     theirs = dict(line.decode().split("=", 1) for line in done.stdout.split(b"\0") if line)
-    ours = read_eucarc(path, {"HOME": "/home/me"})
+    ours = read_eucarc(path, {"HOME": "/home/me"}).values
     exported = {line.split()[1].split("=")[0] for line in path.read_text().splitlines() if line.startswith("export ")}
     assert exported
     assert {name: ours[name] for name in exported} == {name: theirs[name] for name in exported}
@@ -62,7 +62,7 @@ def test_access_and_what_bundling_needs_are_found(
     token = "FiveToken" if release == "5" else ""
     assert access == Access(f"{name}AccessKey", f"{name}SecretKey", token, urls["EC2_URL"], urls["S3_URL"],
                             "eucalyptus", True, str(path))  # fmt: skip
-    found = read_variables(read_eucarc(path, {}), path)
+    found = read_variables(read_eucarc(path, {}).values, path)
     assert found["account"].value == account
     files = {role: Path(setting.value) for role, setting in found.items() if role.endswith(("_key", "certificate"))
              and role not in ("access_key", "secret_key")}  # fmt: skip

@@ -22,7 +22,7 @@ def test_the_credentials_are_those_of_the_release(accounts: dict[str, Path], pro
     folder = shutil.copytree(accounts[profile], tmp_path / profile)
     account = open_account(folder, PROFILES[profile])
     eucarc = write_eucarc(folder, PROFILES[profile], account, "http://127.0.0.1:1")
-    told = read_eucarc(eucarc, {})
+    told = read_eucarc(eucarc, {}).values
     new = profile == "4.4"
     assert told["S3_URL"] == f"http://127.0.0.1:1/services/{'objectstorage' if new else 'Walrus'}"
     assert told["EC2_URL"] == f"http://127.0.0.1:1/services/{'compute' if new else 'Eucalyptus'}"

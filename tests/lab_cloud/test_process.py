@@ -49,7 +49,7 @@ def start(folder: Path, profile: str) -> CloudState:
 
 
 def make_client(state: CloudState) -> Client:
-    told = read_eucarc(state.eucarc, {})
+    told = read_eucarc(state.eucarc, {}).values
     storage, compute = (told[name].removeprefix(state.url) for name in ("S3_URL", "EC2_URL"))
     return Client(state.port, Keys(told["EC2_ACCESS_KEY"], told["EC2_SECRET_KEY"]), storage, compute)
 

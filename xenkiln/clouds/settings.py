@@ -38,7 +38,8 @@ class Source:
     """The one place that everything about a user comes from.
 
     words: the place, as one speaks of it. names: what it calls each setting; one that it cannot have is left out.
-    absence: how one says there that something is missing. unused: what the environment has, and may not add.
+    absence: how one says there that something is missing. unused: what the environment has, and may not add. unknown:
+    what is there, and only a shell could tell: which variable, in which line.
     """
 
     words: str
@@ -47,6 +48,7 @@ class Source:
     absence: str
     advice: str
     unused: frozenset[Role] = frozenset()
+    unknown: Mapping[Role, str] = field(default_factory=dict)
 
     def get(self, role: Role) -> str:
         """Its value, empty where there is none."""
@@ -61,6 +63,9 @@ class Source:
         if role not in self.names:
             return HostError(f"there is no {SPOKEN[role]} in {self.words}", place="credentials",
                              next_step="name an eucarc or a region of euca2ools.ini in the cloud's recipe")  # fmt: skip
+        if role in self.unknown:
+            return HostError("is set to what only a shell could tell, and no eucarc is run", place=self.unknown[role],
+                             next_step="write the value itself there")  # fmt: skip
         if role in self.unused:
             fact = (f"{self.names[role]} is not set in {self.words}; the environment has it, but not all that belongs"
                     " to it, and two clouds are never mixed")  # fmt: skip

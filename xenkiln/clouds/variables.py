@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from xenkiln.clouds.eucarc import read_eucarc
+from xenkiln.clouds.eucarc import Eucarc, read_eucarc
 from xenkiln.clouds.settings import Role, Setting, Source, expand_path, read_file, warn_of_readers
 from xenkiln.errors import HostError
 
@@ -88,12 +88,22 @@ def read_environment(environment: Mapping[str, str]) -> Source:
 def read_named_eucarc(path: Path, environment: Mapping[str, str], place: str) -> Source:
     """The eucarc that a recipe names; nothing that the environment says of a cloud has a part in it."""
     place = f"{place}: credentials.eucarc: {path}"
-    values = _read_values(path, _drop_own(environment), place)
-    if values is None:
+    eucarc = _read_values(path, _drop_own(environment), place)
+    if eucarc is None:
         raise HostError("cannot be read: there is no such file", place=place,
                         next_step="unpack your cloud's credentials there, or correct it")  # fmt: skip
-    return Source(str(path), read_variables(values, path), NAMES, f"is not set in {path}",
-                  "take the eucarc that your cloud gives you")  # fmt: skip
+    return Source(str(path), read_variables(eucarc.values, path), NAMES, f"is not set in {path}",
+                  "take the eucarc that your cloud gives you", unknown=_list_unknown(eucarc, path))  # fmt: skip
+
+
+def _list_unknown(eucarc: Eucarc, path: Path) -> dict[Role, str]:
+    """The variable of each setting that only a shell could tell, and its line; other words for it are looked at too."""
+    found: dict[Role, str] = {}
+    for role, names in VARIABLES.items():
+        ways = (*names, KEY_FILE) if role in ("access_key", "secret_key") else names
+        if name := next((name for name in ways if name in eucarc.unknown), ""):
+            found[role] = f"{path}: line {eucarc.unknown[name]}: {name}"
+    return found
 
 
 def read_own(environment: Mapping[str, str], *, is_complete: bool) -> Source:
@@ -106,11 +116,11 @@ def read_own(environment: Mapping[str, str], *, is_complete: bool) -> Source:
     if is_complete and not named:
         return own
     path = expand_path(named, own.name("private_key")).parent / "eucarc" if named else EUCARC.expanduser()
-    values = _read_values(path, _drop_own(environment), str(path))
-    if values is None:
+    eucarc = _read_values(path, _drop_own(environment), str(path))
+    if eucarc is None:
         absence = f"is not set, neither in the environment nor in {path}, which is not there"
         return Source(own.words, own.settings, NAMES, absence, own.advice)
-    kept = read_variables(values, path)
+    kept, unknown = read_variables(eucarc.values, path), _list_unknown(eucarc, path)
     bundling = {role: own.settings[role] for role in BUNDLING if named and role in own.settings}
     if is_complete:
         if not _is_same_user(own.settings, kept):
@@ -118,10 +128,11 @@ def read_own(environment: Mapping[str, str], *, is_complete: bool) -> Source:
                           f"is not set in the environment, and {path} is of another user", own.advice)  # fmt: skip
         filled = {role: kept[role] for role in BUNDLING if role in kept}
         return Source(f"the environment and {path}", {**filled, **own.settings}, NAMES,
-                      f"is not set, neither in the environment nor in {path}", own.advice)  # fmt: skip
+                      f"is not set, neither in the environment nor in {path}", own.advice,
+                      unknown=unknown)  # fmt: skip
     unused = frozenset(own.settings) - frozenset(bundling)
     return Source(str(path), {**kept, **bundling}, NAMES, f"is not set, neither in the environment nor in {path}",
-                  own.advice, unused)  # fmt: skip
+                  own.advice, unused, unknown)  # fmt: skip
 
 
 def _is_same_user(one: Mapping[Role, Setting], other: Mapping[Role, Setting]) -> bool:
@@ -133,14 +144,16 @@ def _drop_own(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith(OWN_PREFIXES)}
 
 
-def _read_values(path: Path, environment: Mapping[str, str], place: str) -> dict[str, str] | None:
+def _read_values(path: Path, environment: Mapping[str, str], place: str) -> Eucarc | None:
     try:
-        values = read_eucarc(path, environment)
+        eucarc = read_eucarc(path, environment)
     except FileNotFoundError:
         return None
+    except IsADirectoryError:
+        raise HostError("is a folder, and no eucarc", place=place, next_step=f"name the file: {path}/eucarc") from None
     except (OSError, ValueError) as error:
         fact = error.strerror if isinstance(error, OSError) else "no file can have this name"
         raise HostError(f"cannot be read: {fact}", place=place,
                         next_step="make it readable for you alone: chmod 600") from None  # fmt: skip
     warn_of_readers(path)
-    return values
+    return eucarc
