@@ -33,8 +33,8 @@ WAIT_SECONDS, LONGEST_LOOK_SECONDS = 1800.0, 15.0
 class Ami:
     """An image to register; the limits are those of RegisterImage in the EC2 API reference.
 
-    boot_mode: None leaves it to the instance type. kernel_id: pv-grub's, for paravirtual alone. has_ena, has_sriov:
-    the guest has drivers for these network cards ("ena", "ixgbevf"), without which many types do not start it.
+    boot_mode: None leaves it to the instance type. kernel_id: pv-grub's, for paravirtual alone. has_ena: the guest has
+    the driver for that network card, without which no Nitro type starts it.
     """
 
     name: str
@@ -46,7 +46,6 @@ class Ami:
     root_device: str = "/dev/xvda"
     kernel_id: str | None = None
     has_ena: bool = False
-    has_sriov: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -62,7 +61,7 @@ def check_ami(ami: Ami) -> None:
         problems |= {
             "a paravirtual image needs a kernel: pv-grub's aki-... of the region": not ami.kernel_id,
             "a paravirtual image has no boot mode": ami.boot_mode is not None,
-            "ENA and SR-IOV are for HVM images, and make a paravirtual one unreachable": ami.has_ena or ami.has_sriov,
+            "ENA is for HVM images, and makes a paravirtual one unreachable": ami.has_ena,
         }
     for fact, is_so in problems.items():
         if is_so:
@@ -151,7 +150,6 @@ def _register(ec2: Any, ami: Ami, patience: Patience, tell: Tell) -> str:
         "BootMode": ami.boot_mode,
         "KernelId": ami.kernel_id,
         "EnaSupport": ami.has_ena,
-        "SriovNetSupport": "simple" if ami.has_sriov else None,
     }
     request |= {key: value for key, value in chosen.items() if value}
     place = f"image {ami.name}"

@@ -237,12 +237,6 @@ class Compute:
                 which = {"AllocationId": found["AllocationId"]} if found.get("AllocationId") else which
             self._ec2.associate_address(InstanceId=instance_id, **which)
 
-    def tag(self, ids: Iterable[str], tags: Mapping[str, str]) -> None:
-        """Mark resources, where the cloud has tags."""
-        if self._dialect.has_tags:
-            with self._asking("tags"):
-                self._ec2.create_tags(Resources=list(ids), Tags=[{"Key": key, "Value": tags[key]} for key in tags])
-
 
 def _read_word(described: Mapping[str, Any], field: str) -> str:
     """A text of the cloud's as a terminal may have it, "" where there is none."""

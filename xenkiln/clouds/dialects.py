@@ -49,7 +49,6 @@ class Dialect:
     largest_gib: int = 0
     names_images: bool = True
     needs_kernel: bool = False
-    has_tags: bool = True
     has_hvm: bool = True
     is_amazon: bool = False
 
@@ -61,10 +60,10 @@ _LATER = {"RegisterImage": ANY, "RunInstances": ANY}
 DIALECTS: dict[DialectName, Dialect] = {
     "eucalyptus-1.4": Dialect("query-v1", "walrus", OLDEST_API, _TO_2, sends_get=True, user_data_characters=2400,
                               takes_sparse=False, lists_encoded=False, broken_names=r"crypt.gz|tgz|.tar",
-                              bucket_mib=5 << 10, most_buckets=5, names_images=False, has_tags=False, has_hvm=False),
-    "eucalyptus-2": Dialect("v2", "walrus", OLDEST_API, _TO_2, lists_encoded=False, names_images=False, has_tags=False,
+                              bucket_mib=5 << 10, most_buckets=5, names_images=False, has_hvm=False),
+    "eucalyptus-2": Dialect("v2", "walrus", OLDEST_API, _TO_2, lists_encoded=False, names_images=False,
                             has_hvm=False),
-    "eucalyptus-3.0": Dialect("v2", "walrus", OLDEST_API, _TO_3, has_tags=False, has_hvm=False),
+    "eucalyptus-3.0": Dialect("v2", "walrus", OLDEST_API, _TO_3, has_hvm=False),
     "eucalyptus-3.3": Dialect("v4", "walrus", OLDEST_API, _LATER, largest_gib=30),
     "eucalyptus-4.0": Dialect("v4", "walrus", OLDEST_API, _LATER, largest_gib=30, needs_kernel=True),
     "eucalyptus-4.2": Dialect("v4", "walrus", API_OF_4_4, _LATER, acl="aws-exec-read", largest_gib=30,

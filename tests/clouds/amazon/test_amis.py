@@ -35,8 +35,7 @@ def deregister(clients: tuple[Any, Any], ami_id: str, snapshot_id: str | None = 
     ("changes", "form"),
     [
         ({}, {"VirtualizationType": "hvm", "Architecture": "x86_64", "RootDeviceName": "/dev/xvda"}),
-        ({"boot_mode": "uefi-preferred", "has_ena": True, "has_sriov": True},
-         {"BootMode": "uefi-preferred", "EnaSupport": "true", "SriovNetSupport": "simple"}),
+        ({"boot_mode": "uefi-preferred", "has_ena": True}, {"BootMode": "uefi-preferred", "EnaSupport": "true"}),
         ({"arch": "i386", "virtualization": "paravirtual", "kernel_id": "aki-880531cd", "root_device": "/dev/sda1"},
          {"VirtualizationType": "paravirtual", "Architecture": "i386", "KernelId": "aki-880531cd",
           "RootDeviceName": "/dev/sda1", "BlockDeviceMapping.1.DeviceName": "/dev/sda1"}),
