@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+FEWEST_WORKERS, MOST_WORKERS = 2, 4
+"""Half of the time is spent waiting for other programs; many workers would only wait for the same disk."""
 
-def pytest_configure() -> None:
+
+def pytest_configure(config: pytest.Config) -> None:
     """Let the programs that tests start take signals as from a terminal.
 
     A shell starts what runs in its background with SIGINT ignored, nohup anything with SIGHUP ignored, and
@@ -19,8 +22,22 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    # A worker has not inherited the handler either, and ends with the one that has started it.
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN or hasattr(config, "workerinput"):
         signal.signal(signal.SIGHUP, lambda *_: None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many workers run the tests: several run the whole plain suite, none what was chosen of it.
+
+    Tests with a marker share what a machine has once (Xen hosts, loop devices, network addresses); a few tests are
+    over before workers have come up.
+    """
+    is_plain = config.option.markexpr in config.getini("addopts") and not config.option.keyword
+    if config.args_source != pytest.Config.ArgsSource.TESTPATHS or not is_plain:
+        return 0
+    return min(MOST_WORKERS, max(FEWEST_WORKERS, len(os.sched_getaffinity(0))))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
