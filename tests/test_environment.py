@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import conftest
@@ -49,6 +50,20 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
+def describe_venv(project: Path) -> str:
+    """What scripts/env writes down of a virtual environment that is whole."""
+    return f"{project}\n{(project / '.venv/bin/python').resolve()}\n"
+
+
+@pytest.fixture
+def equipped(project: Path) -> Path:
+    """Give it what passes for a virtual environment: a real one takes seconds."""
+    (project / ".venv/bin").mkdir(parents=True)
+    (project / ".venv/bin/python").symlink_to(Path(sys.executable).resolve())
+    (project / ".venv/made-from").write_text(describe_venv(project))
+    return project
+
+
 @pytest.fixture
 def apt(fake_tool: FakeToolMaker) -> FakeTool:
     """Stand in for apt-get: run by root, its install brings the wanted tool."""
@@ -68,6 +83,7 @@ def test_the_first_run_installs_and_the_second_is_silent(
     code, _, errors = run_env(project, "true")
     assert (code, list_installs(apt)) == (0, ["wanted-package"])
     assert "installing system packages: wanted-package" in errors
+    assert (project / ".venv/made-from").read_text() == describe_venv(project)
 
     link = tmp_path / "link"
     link.symlink_to(project / "scripts/env")
@@ -80,28 +96,28 @@ def test_the_first_run_installs_and_the_second_is_silent(
     assert len(apt.calls) == calls_before
 
 
-def test_standard_input_reaches_the_command_even_closed(project: Path, apt: FakeTool) -> None:
-    process = start_env(project, "cat", stdin=subprocess.PIPE)
+def test_standard_input_reaches_the_command_even_closed(equipped: Path, apt: FakeTool) -> None:
+    process = start_env(equipped, "cat", stdin=subprocess.PIPE)
     assert process.communicate("kept for the command", timeout=300)[0] == "kept for the command"
-    closed = subprocess.run(["sh", "-c", 'exec "$1" true <&-', "sh", project / "scripts/env"], check=False)
+    closed = subprocess.run(["sh", "-c", 'exec "$1" true <&-', "sh", equipped / "scripts/env"], check=False)
     assert closed.returncode == 0
 
 
-def test_a_tool_removed_later_is_brought_back(project: Path, apt: FakeTool) -> None:
-    run_env(project, "true")
+def test_a_tool_removed_later_is_brought_back(equipped: Path, apt: FakeTool) -> None:
+    run_env(equipped, "true")
     (apt.path.parent / "wanted-tool").unlink()
-    code, _, _ = run_env(project, "true")
+    code, _, _ = run_env(equipped, "true")
     assert (code, list_installs(apt)) == (0, ["wanted-package"] * 2)
 
 
-def test_test_packages_are_for_tests_only(project: Path, apt: FakeTool, fake_tool: FakeToolMaker) -> None:
+def test_test_packages_are_for_tests_only(equipped: Path, apt: FakeTool, fake_tool: FakeToolMaker) -> None:
     fake_tool("wanted-tool")
-    (project / "scripts/packages.txt").write_text(
+    (equipped / "scripts/packages.txt").write_text(
         "linter /nowhere/linter test\nother /nowhere/other optional\n"
     )
-    assert run_env(project, "true")[0] == 0
+    assert run_env(equipped, "true")[0] == 0
     assert list_installs(apt) == []
-    code, _, errors = run_env(project, "echo", "pytest")
+    code, _, errors = run_env(equipped, "echo", "pytest")
     assert code == 1
     assert list_installs(apt)[0] == "linter"
     assert "installed, yet not to be found: linter" in errors
@@ -115,10 +131,10 @@ def test_without_root_it_says_what_to_install(project: Path, apt: FakeTool, fake
     assert "as root: apt-get update && apt-get install --no-install-recommends wanted-package" in errors
 
 
-def test_sudo_is_used_where_it_works(project: Path, apt: FakeTool, fake_tool: FakeToolMaker) -> None:
+def test_sudo_is_used_where_it_works(equipped: Path, apt: FakeTool, fake_tool: FakeToolMaker) -> None:
     fake_tool("id", "echo 1000")
     sudo = fake_tool("sudo", 'while [ "$1" != -- ] && [ $# -gt 1 ]; do shift; done; shift; exec "$@"')
-    assert run_env(project, "true")[0] == 0
+    assert run_env(equipped, "true")[0] == 0
     assert any("apt-get" in call for call in sudo.calls)
 
 
@@ -152,21 +168,21 @@ def test_a_failing_pip_leaves_nothing_that_counts_as_ready(project: Path, apt: F
     assert "making .venv" in errors
 
 
-def test_a_set_up_killed_in_apt_is_done_again(project: Path, apt: FakeTool, fake_tool: FakeToolMaker) -> None:
+def test_a_set_up_killed_in_apt_is_done_again(equipped: Path, apt: FakeTool, fake_tool: FakeToolMaker) -> None:
     # The tool is unpacked, its package is not configured: evidence alone would call that installed.
     fake_tool("apt-get", f"{ANSWER_AS_APT}\ncase $* in *install*) kill -9 $PPID ;; esac")
-    assert run_env(project, "true")[0] == -9
+    assert run_env(equipped, "true")[0] == -9
     assert (apt.path.parent / "wanted-tool").exists()
     fake_tool("apt-get", ANSWER_AS_APT)
-    code, _, errors = run_env(project, "true")
+    code, _, errors = run_env(equipped, "true")
     assert code == 0
     assert "installing system packages: wanted-package" in errors
-    assert "installing" not in run_env(project, "true")[2]
+    assert "installing" not in run_env(equipped, "true")[2]
 
 
-def test_a_moved_checkout_gets_a_new_environment(project: Path, apt: FakeTool, tmp_path: Path) -> None:
-    run_env(project, "true")
-    moved = project.rename(tmp_path / "moved")
+def test_a_moved_checkout_gets_a_new_environment(equipped: Path, apt: FakeTool, tmp_path: Path) -> None:
+    assert "making .venv" not in run_env(equipped, "true")[2]
+    moved = equipped.rename(tmp_path / "moved")
     code, output, _ = run_env(moved, "python", "-c", "import sys; print(sys.prefix, sys.path[-1])")
     assert (code, output) == (0, f"{moved}/.venv {moved}\n")
 
