@@ -9,43 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from quick_starts import start_without_fork
 
+from lab_cloud.accounts import make_accounts
 from lab_cloud.bundles import Bundle
 from lab_cloud.roots import make_root
 from lab_cloud.running import Running, serve
-from xenkiln.lab.cloud import account, keeper
-from xenkiln.lab.cloud.profiles import PROFILES
+from xenkiln.lab.cloud import keeper
 
 
 @pytest.fixture(scope="session", autouse=True)
 def quick() -> Iterator[None]:
     """Nobody else has work on the cloud's processor."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, start_without_fork():
         patch.setattr(keeper, "POLL_SECONDS", 0.01)
         yield
 
 
 @pytest.fixture(scope="session")
 def accounts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A cloud's folder for each profile that has an account and nothing else: keys take their time."""
-    folder = tmp_path_factory.mktemp("accounts")
-    made: dict[str, list[bytes]] = {}
-    make_real_pair = account.make_pair
-
-    def make_pair(name: str, *paths: Path) -> None:
-        if name not in made:
-            make_real_pair(name, *paths)
-            made[name] = [path.read_bytes() for path in paths]
-        for path, data in zip(paths, made[name], strict=True):
-            path.write_bytes(data)
-            path.chmod(0o600)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(account, "make_pair", make_pair)
-        for name, profile in PROFILES.items():
-            (folder / name).mkdir(mode=0o700)
-            account.open_account(folder / name, profile)
-    return {name: folder / name for name in PROFILES}
+    return make_accounts(tmp_path_factory.mktemp("accounts"))
 
 
 @pytest.fixture(scope="session")

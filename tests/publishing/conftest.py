@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,16 @@ import botocore.endpoint
 import pytest
 from clouds.amazon.strict_ebs import StrictAmazon
 from clouds.amazon.strict_ebs import serve as serve_amazon
+from lab_cloud.accounts import make_accounts
+from quick_starts import start_without_fork
 
 from publishing.amazon_site import HVM, Desk, as_disk, as_filesystem, make_tiny_for
 from publishing.meddling import Meddler, meddle_with
 from publishing.site import Site, make_image, make_tiny, serve, write_cloud
 from xenkiln.bundle import parts
-from xenkiln.clouds import crew
+from xenkiln.clouds import credentials, crew
 from xenkiln.clouds.calls import Patience
-from xenkiln.lab.cloud.account import open_account
-from xenkiln.lab.cloud.profiles import PROFILES
+from xenkiln.lab.cloud import keeper
 from xenkiln.model.cloud import CloudRecipe
 from xenkiln.model.loader import load_recipe
 from xenkiln.publishing import launching, registering
@@ -38,14 +40,18 @@ def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launching, "QUIET_SECONDS", 0.2)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_cloud() -> Iterator[None]:
+    """What the cloud does in a thread beside us; a private key is checked once, which takes 40 ms."""
+    with pytest.MonkeyPatch.context() as patch, start_without_fork():
+        patch.setattr(keeper, "POLL_SECONDS", 0.01)
+        patch.setattr(credentials, "parse_private_key", cache(credentials.parse_private_key))
+        yield
+
+
 @pytest.fixture(scope="session")
 def accounts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A cloud's folder for each profile that has an account and nothing else: keys take their time."""
-    folder = tmp_path_factory.mktemp("accounts")
-    for name, profile in PROFILES.items():
-        (folder / name).mkdir(mode=0o700)
-        open_account(folder / name, profile)
-    return {name: folder / name for name in PROFILES}
+    return make_accounts(tmp_path_factory.mktemp("accounts"))
 
 
 @pytest.fixture

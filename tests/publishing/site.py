@@ -122,7 +122,7 @@ def make_tiny() -> Subject:
 
 def start_guest(how: str, folder: Path) -> Service:
     """A program in a guest's place."""
-    argv = [sys.executable, str(STAND_IN), str(folder), how]
+    argv = [sys.executable, "-I", "-S", str(STAND_IN), str(folder), how]
     return start_service(argv, folder, folder / "output", stays=False)
 
 

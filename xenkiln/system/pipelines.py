@@ -11,8 +11,7 @@ from typing import IO
 
 from xenkiln.errors import CommandError
 from xenkiln.system.commands import LAST_LINES, describe_ending, make_printable
-from xenkiln.system.interrupts import forget_signals
-from xenkiln.system.processes import build_environment, decode_text, die_with_parent
+from xenkiln.system.processes import begin_child, build_environment, decode_text
 from xenkiln.system.tools import find_missing, missing_tools_error
 
 MOST_SAID = 1 << 16
@@ -54,7 +53,7 @@ def open_pipeline(*commands: Sequence[str]) -> Iterator[Pipeline]:
             errors = stack.enter_context(tempfile.TemporaryFile())
             process = subprocess.Popen(
                 list(command), stdin=source, stdout=subprocess.PIPE, stderr=errors, env=build_environment({}),
-                start_new_session=True, preexec_fn=_begin_child,
+                start_new_session=True, preexec_fn=begin_child,
             )  # fmt: skip
             stack.callback(_end, process)
             if not isinstance(source, int):
@@ -67,11 +66,6 @@ def open_pipeline(*commands: Sequence[str]) -> Iterator[Pipeline]:
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     assert stream is not None  # noqa: S101  # as it was started
     return stream
-
-
-def _begin_child() -> None:
-    forget_signals()
-    die_with_parent()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

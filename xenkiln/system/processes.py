@@ -41,7 +41,8 @@ def die_with_parent() -> None:
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _begin_child() -> None:
+def begin_child() -> None:
+    """Between fork and exec of what ends with us."""
     forget_signals()
     die_with_parent()
 
@@ -100,7 +101,7 @@ def start_process(
             cwd=cwd,
             # Terminal signals reach us alone; we end our children in order, from ended_process.
             start_new_session=True,
-            preexec_fn=_begin_child,
+            preexec_fn=begin_child,
         )
 
 

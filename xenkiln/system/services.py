@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xenkiln.system.interrupts import forget_signals
-from xenkiln.system.processes import build_environment, die_with_parent
+from xenkiln.system.processes import begin_child, build_environment
 from xenkiln.system.tools import find_tool, missing_tools_error
 
 STOP_SECONDS = 5
@@ -28,12 +28,6 @@ def start_service(
     """
     if find_tool(argv[0]) is None:
         raise missing_tools_error([argv[0]])
-
-    def begin() -> None:
-        forget_signals()
-        if not stays:
-            die_with_parent()
-
     with output.open("wb") as stream:
         return subprocess.Popen(
             list(argv),
@@ -43,7 +37,7 @@ def start_service(
             env=build_environment({}, proxies=False),
             cwd=folder,
             start_new_session=True,
-            preexec_fn=begin,
+            preexec_fn=forget_signals if stays else begin_child,
             pass_fds=tuple(keep_open),
         )
 
