@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from quick_starts import start_without_fork
 
 FEWEST_WORKERS, MOST_WORKERS = 2, 4
 """Half of the time is spent waiting for other programs; many workers would only wait for the same disk."""
@@ -40,10 +43,22 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(MOST_WORKERS, max(FEWEST_WORKERS, len(os.sched_getaffinity(0))))
 
 
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what was collected: it stays until the end."""
+    gc.freeze()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Fail where root is missing: a skipped test would look like a passed one."""
     if item.get_closest_marker("root") and os.geteuid() != 0:
         pytest.fail('this test needs root: run `sudo scripts/env pytest -m "root or network"`', pytrace=False)
+
+
+@pytest.fixture
+def quick_starts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let the programs of a plain test start quickly; with root they may run for long, and must end with us."""
+    with nullcontext() if request.node.get_closest_marker("root") else start_without_fork():
+        yield
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ from xenkiln.artifacts.normalising import normalise_volume
 from xenkiln.system.commands import Runner
 from xenkiln.system.execution import run_steps
 
+pytestmark = pytest.mark.usefixtures("quick_starts")
+
 
 @pytest.fixture
 def trees(tmp_path: Path) -> tuple[Path, Path]:

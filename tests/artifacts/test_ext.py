@@ -15,6 +15,8 @@ from xenkiln.artifacts.ext import Volume, derive_uuid, find_size_mib, make_volum
 from xenkiln.system.execution import run_steps
 from xenkiln.system.steps import Run
 
+pytestmark = pytest.mark.usefixtures("quick_starts")
+
 
 def make(volume: Volume, tmp_path: Path, name: str = "volume") -> Path:
     paths = make_paths(tmp_path / name)

@@ -24,6 +24,7 @@ from xenkiln.artifacts.normalising import (
 from xenkiln.errors import BuildError
 from xenkiln.system.execution import run_steps
 
+pytestmark = pytest.mark.usefixtures("quick_starts")
 VOLUMES = [make_volume(), make_volume(old=True), make_volume(300)]
 VOLUME_NAMES = ["ext4", "ext3 of 2007", "several groups"]
 DAY = 86400

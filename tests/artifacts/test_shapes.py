@@ -20,6 +20,7 @@ from xenkiln.system.execution import run_steps
 from xenkiln.system.files import partial_path
 from xenkiln.system.layout import Paths
 
+pytestmark = pytest.mark.usefixtures("quick_starts")
 SIZE_MIB = 20
 
 

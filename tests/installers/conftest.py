@@ -19,6 +19,11 @@ from xenkiln.system.layout import Paths
 DOUBTED_SECONDS = 1
 
 
+@pytest.fixture(autouse=True)
+def _start_quickly(quick_starts: None) -> None:
+    """apt and gpg, many times."""
+
+
 @pytest.fixture(scope="session")
 def signing_key() -> Iterator[SigningKey]:
     with make_signing_key() as key:

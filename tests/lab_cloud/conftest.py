@@ -21,8 +21,14 @@ from xenkiln.lab.cloud import keeper
 @pytest.fixture(scope="session", autouse=True)
 def quick() -> Iterator[None]:
     """Nobody else has work on the cloud's processor."""
-    with pytest.MonkeyPatch.context() as patch, start_without_fork():
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keeper, "POLL_SECONDS", 0.01)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_starts() -> Iterator[None]:
+    with start_without_fork():
         yield
 
 

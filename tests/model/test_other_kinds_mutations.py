@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.test_recipe_mutations import UNTIMED, list_places, values
+from model.test_recipe_mutations import UNTIMED, dump, list_places, values
 from xenkiln.errors import RecipeError
 from xenkiln.model.cloud import CloudRecipe
 from xenkiln.model.fields import Section
@@ -42,7 +41,7 @@ def load_plain(model: type[Section], recipe: object) -> Loaded[Any] | None:
     """None where it is refused, each time with a line."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.yaml"
-        path.write_text(yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False))
+        path.write_text(dump(recipe, allow_unicode=True))
         try:
             return load_recipe(path, model)
         except RecipeError as error:

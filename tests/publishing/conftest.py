@@ -40,7 +40,7 @@ def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launching, "QUIET_SECONDS", 0.2)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def quick_cloud() -> Iterator[None]:
     """What the cloud does in a thread beside us; a private key is checked once, which takes 40 ms."""
     with pytest.MonkeyPatch.context() as patch, start_without_fork():

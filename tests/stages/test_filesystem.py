@@ -17,6 +17,7 @@ from xenkiln.stages import filesystem
 from xenkiln.system.execution import run_steps, show_step
 from xenkiln.system.layout import PROJECT
 
+pytestmark = pytest.mark.usefixtures("quick_starts")
 EXTRA = Volume("guest", "data", 100, make_volume().features, 256)
 INPUTS = filesystem.Inputs("guest", make_volume(256), (EXTRA,), 128)
 

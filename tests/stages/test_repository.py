@@ -24,6 +24,7 @@ from xenkiln.system.commands import Runner
 from xenkiln.system.execution import Context
 from xenkiln.system.layout import PROJECT, Paths
 
+pytestmark = pytest.mark.usefixtures("quick_starts")
 KERNEL = "linux-image-6.1.0-9-cloud-amd64"
 
 
