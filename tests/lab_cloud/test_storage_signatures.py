@@ -191,7 +191,7 @@ def test_signed_chunks(at: At, pieces: list[bytes]) -> None:
 @pytest.mark.parametrize(
     ("said", "change", "code"),
     [
-        (6, (b"def", b"deg"), "SignatureDoesNotMatch"),
+        (6, (b"\r\ndef", b"\r\ndeg"), "SignatureDoesNotMatch"),
         (7, (b"", b""), "IncompleteBody"),
         (6, (b"3;chunk", b"4;chunk"), "InvalidRequest"),
         (6, (b"3;chunk", b"fffff;chunk"), "IncompleteBody"),
