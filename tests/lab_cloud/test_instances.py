@@ -22,6 +22,7 @@ from xenkiln.lab.cloud.index import Index
 from xenkiln.lab.cloud.instance_files import INSTANCES
 from xenkiln.lab.cloud.profiles import PROFILES
 
+LONGEST = 1 << 20
 EVERY = pytest.mark.parametrize("profile", PROFILES)
 OF_INSTANCE = "reservationSet/item/instancesSet/item"
 REASON = f"{OF_INSTANCE}/reason"
@@ -92,6 +93,8 @@ def test_what_cannot_be_run(roots: Roots, profile: str, change: dict[str, str], 
     root = roots(profile)
     before = len(root.running.cloud.index.list_all(INSTANCES))
     given = {"ImageId": root.image_id, "MinCount": "1", "MaxCount": "1", **change}
+    if len(given.get("UserData", "")) > (PROFILES[profile].head_bytes or LONGEST):
+        code = "RequestEntityTooLarge"
     assert root.running.client.ec2("RunInstances", given, "POST" if profile != "1.4" else "GET").code == code
     assert len(root.running.cloud.index.list_all(INSTANCES)) == before
 
