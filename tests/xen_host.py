@@ -14,12 +14,14 @@ from xenkiln.errors import XenkilnError
 from xenkiln.model.domain import Deploy, Domain
 from xenkiln.model.image import Disks, RootDisk, SwapDisk
 from xenkiln.stages import deploy, domain
+from xenkiln.system import transfer
 from xenkiln.system.commands import Runner
 from xenkiln.system.execution import Context, run_steps
 from xenkiln.system.files import hash_file
 from xenkiln.system.layout import Paths
 
 MIB = 1 << 20
+DATA_MIB = 4
 DISKS = Disks(root=RootDisk(size_mib=64), swap=SwapDisk(size_mib=8, device="xvda2"))
 
 # Strict about arguments: what the real one does not know fails here too.
@@ -45,6 +47,7 @@ class Setting:
         self.etc.mkdir()
         monkeypatch.setattr(delivery, "CONFIG_FOLDER", str(self.etc))
         monkeypatch.setattr(preflight, "CONFIG_FOLDER", str(self.etc))
+        monkeypatch.setattr(transfer, "CONFIRM_BYTES", MIB)
         (folder / "domains").touch()
         (folder / "calls").touch()
         self.add_tool("xl")
@@ -59,7 +62,7 @@ class Setting:
 
     def fill_images(self, seed: int) -> None:
         source = random.Random(seed)
-        for name, size_mib, data_mib in (("root.img", 64, 20), ("swap.img", 8, 0)):
+        for name, size_mib, data_mib in (("root.img", 64, DATA_MIB), ("swap.img", 8, 0)):
             with (self.paths.images / name).open("wb") as stream:
                 stream.truncate(size_mib * MIB)
                 stream.seek(2 * MIB)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ssh_host import SshHost, run_sshd
-from xen_host import MIB, TOOLSTACK, Setting
+from xen_host import DATA_MIB, MIB, TOOLSTACK, Setting
 
 from xenkiln.domains import delivery
 from xenkiln.errors import XenkilnError
@@ -36,7 +36,7 @@ def test_everything_arrives_and_the_domain_runs(setting: Setting) -> None:
     for name in ("root.img", "swap.img", "vmlinuz", "initrd.img"):
         assert hash_file(setting.there / name) == hash_file(setting.paths.images / name)
         assert (setting.there / name).stat().st_mode & 0o077 == 0
-    assert allocated_bytes(setting.there / "root.img") <= 21 * MIB
+    assert allocated_bytes(setting.there / "root.img") <= (DATA_MIB + 1) * MIB
     config = setting.etc / "small"
     assert config.read_text() == (setting.paths.images / "small.xl.cfg").read_text()
     assert f"target={setting.there}/root.img" in config.read_text()
@@ -158,7 +158,7 @@ def test_a_cut_deploy_goes_on(setting: Setting, monkeypatch: pytest.MonkeyPatch)
 
     def cut(plan: delivery.Delivery, file: object, digest: str, host: object, show: object) -> None:
         def kill(done: int, total: int) -> None:
-            if done > 5 * MIB and not killed:
+            if done > 2 * MIB and not killed:
                 killed.append("yes")
                 setting.host.kill_sessions()
 
@@ -184,8 +184,8 @@ def test_no_secret_reaches_the_log(setting: Setting, monkeypatch: pytest.MonkeyP
 @pytest.mark.root
 def test_too_little_room_is_seen_before_anything_is_sent(setting: Setting) -> None:
     setting.there.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "small", str(setting.there)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "small", str(setting.there)], check=True)
     try:
-        assert "MiB are needed there, 10 MiB are free" in setting.refuse()
+        assert "MiB are needed there, 2 MiB are free" in setting.refuse()
     finally:
         subprocess.run(["umount", str(setting.there)], check=True)
