@@ -48,6 +48,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are told by number: packed ones hold the time, and each worker would have tests of its own."""
+    return argname if isinstance(val, bytes) else None
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Fail where root is missing: a skipped test would look like a passed one."""
     if item.get_closest_marker("root") and os.geteuid() != 0:
