@@ -47,15 +47,17 @@ def put(client: Client, headers: Mapping[str, str], *, keys: Keys | None = None,
 @pytest.mark.parametrize(
     ("date", "code"),
     [
-        ({"Date": formatdate(usegmt=True)}, ""),
-        ({"x-amz-date": formatdate(usegmt=True)}, ""),
-        ({"x-amz-date": formatdate(usegmt=True), "Date": "nonsense"}, ""),
+        ({"Date": "now"}, ""),
+        ({"x-amz-date": "now"}, ""),
+        ({"x-amz-date": "now", "Date": "nonsense"}, ""),
         ({}, "AccessDenied"),
         ({"Date": "yesterday"}, "AccessDenied"),
     ],
 )
 def test_a_request_has_a_date(at: At, profile: str, date: dict[str, str], code: str) -> None:
-    assert put(at(profile), date) == code
+    # Tests may be collected long before they run.
+    now = formatdate(usegmt=True)
+    assert put(at(profile), {name: now if text == "now" else text for name, text in date.items()}) == code
 
 
 @EVERY
