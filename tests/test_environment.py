@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import conftest
 import pytest
@@ -236,3 +237,26 @@ def test_a_test_that_needs_root_fails_without_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(pytest.fail.Exception, match="needs root"):
         conftest.pytest_runtest_setup(RootTest())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("marks", "word", "source", "is_spread"),
+    [
+        ("not root and not network and not lab", "", "TESTPATHS", True),
+        ("root or lab or network", "", "TESTPATHS", False),
+        ("", "", "TESTPATHS", False),
+        ("not root and not network and not lab", "clouds", "TESTPATHS", False),
+        ("not root and not network and not lab", "", "ARGS", False),
+    ],
+)
+def test_the_whole_plain_suite_alone_is_spread_over_workers(
+    pytestconfig: pytest.Config, marks: str, word: str, source: str, is_spread: bool
+) -> None:
+    config = SimpleNamespace(
+        option=SimpleNamespace(markexpr=marks, keyword=word),
+        args_source=pytest.Config.ArgsSource[source],
+        getini=pytestconfig.getini,
+    )
+    workers = conftest.pytest_xdist_auto_num_workers(config)  # type: ignore[arg-type]
+    assert (workers >= 2) is is_spread
+    assert workers == 0 or is_spread
