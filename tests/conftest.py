@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from quick_starts import start_without_fork
+
+# How long one example may take says more of what else the machine does.
+settings.register_profile("unhurried", parent=settings.default, deadline=None)
+settings.load_profile("unhurried")
 
 FEWEST_WORKERS, MOST_WORKERS = 2, 4
 """Half of the time is spent waiting for other programs; many workers would only wait for the same disk."""

@@ -195,7 +195,9 @@ from xenkiln.system.interrupts import stop_on_signals
 if sys.argv[1] == "alone":
     processes.can_contain = lambda: False
 stop_on_signals()
-Runner().run(["sh", "-c", "sleep " + sys.argv[2] + " & echo $! ; wait"])
+def tell(line):
+    print(line, flush=True)
+Runner().run(["sh", "-c", "sleep " + sys.argv[2] + " & echo waiting; wait"], on_line=tell)
 """
 
 
@@ -204,6 +206,9 @@ def test_an_interrupt_ends_the_whole_group_and_is_told_in_one_line(containment: 
     marker = f"{5000 + number + os.getpid() / 1e7 + 100 * (containment == 'alone'):.7f}"
     words = [sys.executable, "-c", WAITING, containment, marker]
     with subprocess.Popen(words, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        # Its output is read where it is looked after; before that, it may not even be known yet.
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
         child = find_pid(marker)
         process.send_signal(number)
         output, _ = process.communicate(timeout=WAIT_SECONDS)
