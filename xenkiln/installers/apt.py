@@ -198,8 +198,7 @@ def fetch_files(selection: Selection, packages: Sequence[Package], context: Cont
         left = [package for package in left if not _take(package, folder, context)]
         if not left:
             return
-    # A checksum may have the number in it.
-    if failure and not re.search(r"\b404\b|Not Found|File not found", "\n".join(failure.last_lines)):
+    if failure and not re.search(r"\b404 |Not Found|File not found", "\n".join(failure.last_lines)):
         raise failure
     lines = "\n  ".join(package.full_name for package in left)
     raise BuildError(f"no mirror has these packages any more:\n  {lines}",
