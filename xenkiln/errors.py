@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 
 class XenkilnError(Exception):
@@ -22,6 +24,15 @@ class XenkilnError(Exception):
         """One paragraph: `place: fact`, then the next step on its own line."""
         head = f"{self.place}: {self.fact}" if self.place else self.fact
         return f"{head}\n  next: {self.next_step}" if self.next_step else head
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        """Tasks go to the workers of `doit -n` whole, with the error that one of them is to say."""
+        return _make_again, (type(self), self.args), self.__dict__
+
+
+def _make_again(kind: type[XenkilnError], args: tuple[Any, ...]) -> XenkilnError:
+    """An error of that kind, without what its own __init__ asks for: everything it holds is set after this."""
+    return kind.__new__(kind, *args)
 
 
 class HostError(XenkilnError):
