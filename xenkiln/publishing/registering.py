@@ -60,8 +60,13 @@ def require_whole(bundle: Bundle, known: str, records: Records) -> None:
         faults = [f"{each} of its bundle is {'another one' if each in there else 'gone'}" for each in sent
                   if each not in there or (there[each].size, there[each].md5) != sent[each]]  # fmt: skip
     if faults:
-        again = f"doit deregister:{bundle.subject.name} cloud={bundle.target.name}, then publish it again"
-        raise BuildError(f"{known} is registered, and {faults[0]}", place=bundle.target.name, next_step=again)
+        raise make_unusable(bundle, f"{known} is registered, and {faults[0]}")
+
+
+def make_unusable(bundle: Bundle, fact: str) -> BuildError:
+    """What is registered is of no use as it is."""
+    again = f"doit deregister:{bundle.subject.name} cloud={bundle.target.name}, then publish it again"
+    return BuildError(fact, place=bundle.target.name, next_step=again)
 
 
 def require_own_kernel(bundle: Bundle, known: str) -> None:
@@ -70,9 +75,7 @@ def require_own_kernel(bundle: Bundle, known: str) -> None:
     named = {"kernel": image.kernel_id, "ramdisk": image.ramdisk_id} if image else {}
     for role, there in named.items():
         if there and there != bundle.ids.get(role, there):
-            again = f"doit deregister:{bundle.subject.name} cloud={bundle.target.name}, then publish it again"
-            raise BuildError(f"{known} names the {role} {there}, which is {bundle.ids[role]} now",
-                             place=bundle.target.name, next_step=again)  # fmt: skip
+            raise make_unusable(bundle, f"{known} names the {role} {there}, which is {bundle.ids[role]} now")
 
 
 def adopt_registered(subject: Subject, target: Target, records: Records) -> None:
